@@ -1,0 +1,83 @@
+package broker
+
+import "encoding/json"
+
+// Dataset is a provider's stream of records.
+type Dataset struct {
+	ID    DatasetID `json:"id"`
+	Title string    `json:"title"`
+	Owner OrgNumber `json:"owner"`
+	// Purpose is what the provider collected the data for.
+	Purpose Purpose `json:"purpose"`
+	// AccessRights follows the EU authority table: PUBLIC, RESTRICTED, NON_PUBLIC.
+	AccessRights AccessRights `json:"accessRights"`
+	// Schemas are the declared versions; a record names one by the CloudEvents
+	// attribute dataschema, or else is held to Current.
+	Schemas []Schema `json:"schemas"`
+	Current string   `json:"current"`
+	// Subject says where the record's subject is.
+	Subject SubjectRule `json:"subject"`
+	// Attributes are all that scope, filter and policy may see of a record.
+	Attributes []Attribute `json:"attributes"`
+	// Concepts give each field its meaning: pointer → concept URI.
+	Concepts map[Pointer]string `json:"concepts,omitempty"`
+	// Partitions of source.<dataset>; 0 = the configuration's default.
+	Partitions int32 `json:"partitions,omitempty"`
+}
+
+// Schema is one version of a dataset's JSON Schema, drafts 4 to 2020-12.
+type Schema struct {
+	Version  string          `json:"version"`
+	URI      string          `json:"uri,omitempty"` // what dataschema says
+	Document json.RawMessage `json:"document"`
+}
+
+// AccessRights of a dataset (DCAT-AP-NO, dct:accessRights).
+type AccessRights string
+
+// The EU authority table's three.
+const (
+	Public     AccessRights = "PUBLIC"
+	Restricted AccessRights = "RESTRICTED"
+	NonPublic  AccessRights = "NON_PUBLIC"
+)
+
+// SubjectKind is what a record is about.
+type SubjectKind string
+
+// The kinds of subject.
+const (
+	Person              SubjectKind = "person"
+	OrganisationSubject SubjectKind = "organisation"
+	PropertySubject     SubjectKind = "property"
+	NoSubject           SubjectKind = "none"
+)
+
+// SubjectRule says where the subject's identifier lies. Every place that the
+// pointer reaches must yield the same one.
+type SubjectRule struct {
+	Kind    SubjectKind `json:"kind"`
+	Pointer Pointer     `json:"pointer,omitempty"`
+}
+
+// Attribute is a named value of a record: from the payload by Pointer, or from
+// a CloudEvents extension. Exactly one of the two is set. Where the pointer
+// reaches several values, all must be equal, or the record is rejected.
+type Attribute struct {
+	Name      string  `json:"name"`
+	Pointer   Pointer `json:"pointer,omitempty"`
+	Extension string  `json:"extension,omitempty"`
+	// Optional attributes may be absent, and are then the empty string.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// AttributeIndex is the position of an attribute in Dataset.Attributes and in
+// Record.Attributes, or −1.
+func (d *Dataset) AttributeIndex(name string) int {
+	for i := range d.Attributes {
+		if d.Attributes[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
