@@ -56,7 +56,7 @@ type Record struct {
 	// Content tells two contents under one event id apart. It is a hash under a
 	// seed of this process: compare it, never keep it.
 	Content uint64
-	Data        []byte // the payload, JSON, as published
+	Data    []byte // the payload, JSON, as published
 }
 
 // EventHash is the keyed hash of an event's dataset, source and id: providers
