@@ -1,0 +1,363 @@
+package registry
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"datafordeler/broker"
+)
+
+// Version is the format that this program writes. It reads all versions up to
+// it, for ever.
+const Version = 1
+
+// Event is one control event, as it stands in the control topic: JSON, one a
+// message, no key.
+//
+// Seq is its place among the accepted ones and always On+1. On and Prev say what
+// its writer had folded when validating it: the revision, and the hash of the
+// event that made it. Both must be so when the event's turn comes, or it loses.
+// The number alone would not do: when the first of a writer's consecutive events
+// loses to a rival, the second finds the number that it expects, made by someone
+// else.
+type Event struct {
+	V     int             `json:"v"`
+	Seq   broker.Revision `json:"seq"`
+	On    broker.Revision `json:"on"`
+	Prev  broker.Digest   `json:"prev"`
+	At    time.Time       `json:"at"`
+	Actor string          `json:"actor"` // who or what decided: a function or a client, never a person's number
+	Type  Type            `json:"type"`
+	Data  json.RawMessage `json:"data"`
+}
+
+// Type says what happened. The set is closed: an instance that meets a type it
+// does not know stops, because to skip it would be to decide on half the rules.
+type Type string
+
+// All types, with what Data holds.
+const (
+	// A ".put" declares a thing as a whole, new or changed; Data is the struct
+	// of package broker by that name.
+	OrganisationPut Type = "organisation.put" // broker.Organisation
+	DatasetPut      Type = "dataset.put"      // broker.Dataset
+	BasisPut        Type = "basis.put"        // broker.LegalBasis
+	PackagePut      Type = "package.put"      // broker.RightsPackage; a version in use never changes
+	MailboxPut      Type = "mailbox.put"      // broker.Mailbox
+	AgreementPut    Type = "agreement.put"    // broker.Agreement; parties, dataset and purpose never change
+	SubscriptionPut Type = "subscription.put" // broker.Subscription; its consumer and dataset never change
+	DelegationPut   Type = "delegation.put"   // broker.Delegation
+
+	// DelegationWithdrawn ends a delegation for good; putting the same one
+	// again does not bring it back.
+	DelegationWithdrawn Type = "delegation.withdrawn" // Withdrawal
+
+	CaseOpened       Type = "case.opened"       // broker.Case
+	CaseEnded        Type = "case.ended"        // CaseEnd
+	ConsentGiven     Type = "consent.given"     // broker.Consent, not withdrawn
+	ConsentWithdrawn Type = "consent.withdrawn" // Withdrawal
+
+	PolicyActivated    Type = "policy.activated"    // Policy
+	KeystoreRegistered Type = "keystore.registered" // Keystore
+	BudgetLeased       Type = "budget.leased"       // Lease
+)
+
+// Withdrawal takes back a delegation or a consent, from At on.
+type Withdrawal struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
+}
+
+// CaseEnd ends a case at At, which may lie before the event: what was decided in
+// between stands as decided.
+type CaseEnd struct {
+	Subscription broker.SubscriptionID `json:"subscription"`
+	ID           broker.CaseID         `json:"id"`
+	At           time.Time             `json:"at"`
+}
+
+// Policy is the whole of an active policy: its modules' bytes by file name, and
+// the digest over them and over the engine's version that decisions name.
+type Policy struct {
+	Digest  string            `json:"digest"`
+	Modules map[string]string `json:"modules"`
+}
+
+// Keystore is the fingerprint of the keystore that all instances must hold.
+// Replaces is the one registered before, "" for the first: two first runs cannot
+// both win.
+type Keystore struct {
+	Check    string `json:"check"`
+	Replaces string `json:"replaces,omitempty"`
+}
+
+// Lease gives a source partition leave to deliver Amount more under an
+// agreement's ceiling. Leases only add up; none is handed back.
+type Lease struct {
+	Agreement broker.AgreementID `json:"agreement"`
+	TopicID   broker.Digest      `json:"topicId"` // Kafka's 16 bytes, as hexadecimal
+	Partition int32              `json:"partition"`
+	Amount    int64              `json:"amount"`
+}
+
+// payload is what Data may hold; each pairs with its types in typeOf and parse.
+type payload any
+
+// Encode is the message's value.
+func Encode(e Event) ([]byte, error) { return json.Marshal(e) }
+
+// Decode reads a message's value. Whatever it does not wholly understand is an
+// error: the caller stops, and says that this instance is older than the event,
+// or that someone else writes to the control topic.
+func Decode(b []byte) (Event, error) {
+	var e Event
+	if err := strict(b, &e); err != nil {
+		// Not even its version can be trusted; find it if it is there, for a better message.
+		var v struct {
+			V int `json:"v"`
+		}
+		if json.Unmarshal(b, &v) == nil && v.V > Version {
+			return Event{}, newer(v.V)
+		}
+		return Event{}, fmt.Errorf("control event cannot be read: %w: something other than datafordeler writes to the control topic, or a message was damaged", err)
+	}
+	if e.V > Version {
+		return Event{}, newer(e.V)
+	}
+	return e, e.check()
+}
+
+func newer(v int) error {
+	return fmt.Errorf("control event has format version %d; this program reads up to %d: upgrade this instance before it goes on", v, Version)
+}
+
+// check says what is wrong with the envelope.
+func (e *Event) check() error {
+	switch {
+	case e.V < 1:
+		return fmt.Errorf("control event has no format version (v)")
+	case e.Seq != e.On+1:
+		return fmt.Errorf("control event seq %d was written on revision %d; want seq %d", e.Seq, e.On, e.On+1)
+	case e.On == 0 != e.Prev.IsZero():
+		return fmt.Errorf("control event seq %d: only the first has no predecessor (prev)", e.Seq)
+	case e.At.IsZero():
+		return fmt.Errorf("control event seq %d has no time (at)", e.Seq)
+	}
+	if err := checkActor(e.Actor); err != nil {
+		return fmt.Errorf("control event seq %d: %w", e.Seq, err)
+	}
+	if _, ok := empty(e.Type); !ok {
+		return fmt.Errorf("control event seq %d has type %q, which this program does not know: upgrade this instance before it goes on", e.Seq, e.Type)
+	}
+	return nil
+}
+
+func checkActor(a string) error {
+	if a == "" {
+		return errors.New("no actor: say who decides, by function or client")
+	}
+	if len(a) > 200 {
+		return errors.New("the actor is longer than 200 bytes")
+	}
+	if elevenDigits(a) {
+		return errors.New("the actor holds eleven digits in a row: it could be a person's number; name a function or a client")
+	}
+	return nil
+}
+
+// Hash names the event, content and place. The next one carries it as Prev.
+func (e *Event) Hash() broker.Digest {
+	h := sha256.New()
+	var b []byte
+	b = binary.AppendUvarint(b, uint64(e.V))
+	b = binary.AppendUvarint(b, uint64(e.Seq))
+	b = append(b, e.Prev[:]...)
+	b = binary.AppendVarint(b, e.At.Unix())
+	b = binary.AppendUvarint(b, uint64(e.At.Nanosecond()))
+	b = binary.AppendUvarint(b, uint64(len(e.Actor)))
+	b = append(b, e.Actor...)
+	b = binary.AppendUvarint(b, uint64(len(e.Type)))
+	b = append(b, e.Type...)
+	h.Write(b)
+	h.Write(e.Data)
+	return broker.Digest(h.Sum(b[:0])[:16])
+}
+
+// empty is a new value of what a type's Data holds.
+func empty(t Type) (payload, bool) {
+	switch t {
+	case OrganisationPut:
+		return new(broker.Organisation), true
+	case DatasetPut:
+		return new(broker.Dataset), true
+	case BasisPut:
+		return new(broker.LegalBasis), true
+	case PackagePut:
+		return new(broker.RightsPackage), true
+	case MailboxPut:
+		return new(broker.Mailbox), true
+	case AgreementPut:
+		return new(broker.Agreement), true
+	case SubscriptionPut:
+		return new(broker.Subscription), true
+	case DelegationPut:
+		return new(broker.Delegation), true
+	case DelegationWithdrawn, ConsentWithdrawn:
+		return new(Withdrawal), true
+	case CaseOpened:
+		return new(broker.Case), true
+	case CaseEnded:
+		return new(CaseEnd), true
+	case ConsentGiven:
+		return new(broker.Consent), true
+	case PolicyActivated:
+		return new(Policy), true
+	case KeystoreRegistered:
+		return new(Keystore), true
+	case BudgetLeased:
+		return new(Lease), true
+	}
+	return nil, false
+}
+
+// parse reads Data. An unknown field is an error: a newer writer means something
+// by it.
+func parse(e *Event) (payload, error) {
+	p, ok := empty(e.Type)
+	if !ok {
+		return nil, fmt.Errorf("control event seq %d has type %q, which this program does not know: upgrade this instance before it goes on", e.Seq, e.Type)
+	}
+	if err := strict(e.Data, p); err != nil {
+		return nil, fmt.Errorf("control event seq %d, %s: %w: upgrade this instance, or find what else writes to the control topic", e.Seq, e.Type, err)
+	}
+	return p, nil
+}
+
+func strict(b []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if dec.InputOffset() != int64(len(b)) {
+		if _, err := dec.Token(); err != io.EOF {
+			return errors.New("something follows the JSON value")
+		}
+	}
+	return nil
+}
+
+// elevenDigits is how a person is numbered in Norway.
+func elevenDigits(s string) bool {
+	run := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			run = 0
+		} else if run++; run == 11 {
+			return true
+		}
+	}
+	return false
+}
+
+// Change is something to append, not yet tied to a revision: its Type and Data.
+type Change struct {
+	Type Type
+	Data json.RawMessage
+}
+
+func change(t Type, p payload) Change {
+	b, err := json.Marshal(p)
+	if err != nil {
+		// Only a value of package broker that is not JSON gets here, which is
+		// a dataset whose schema was never parsed.
+		panic(fmt.Sprintf("registry: %s: %v", t, err))
+	}
+	return Change{t, b}
+}
+
+// OpenCase lists a subject for a subscription while its case is open, and keeps
+// it in scope, to be denied visibly, for ever after.
+func OpenCase(c broker.Case) Change { return change(CaseOpened, c) }
+
+// EndCase ends a case.
+func EndCase(sub broker.SubscriptionID, id broker.CaseID, at time.Time) Change {
+	return change(CaseEnded, CaseEnd{sub, id, at.UTC()})
+}
+
+// GiveConsent records a consent.
+func GiveConsent(c broker.Consent) Change { return change(ConsentGiven, c) }
+
+// WithdrawConsent withdraws a consent.
+func WithdrawConsent(id broker.ConsentID, at time.Time) Change {
+	return change(ConsentWithdrawn, Withdrawal{string(id), at.UTC()})
+}
+
+// WithdrawDelegation ends a supplier's leave to act.
+func WithdrawDelegation(id broker.DelegationID, at time.Time) Change {
+	return change(DelegationWithdrawn, Withdrawal{string(id), at.UTC()})
+}
+
+// ActivatePolicy puts a policy in force.
+func ActivatePolicy(p Policy) Change { return change(PolicyActivated, p) }
+
+// RegisterKeystore ties the control topic to a keystore; replaces is the
+// fingerprint registered before, "" for the first.
+func RegisterKeystore(check, replaces string) Change {
+	return change(KeystoreRegistered, Keystore{check, replaces})
+}
+
+// LeaseBudget asks for amount more deliveries under an agreement's ceiling.
+func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount int64) Change {
+	return change(BudgetLeased, Lease{a, topicID, partition, amount})
+}
+
+// Put declares a thing: one of the eight structs of package broker that Type
+// names, as a value.
+func Put(thing any) (Change, error) {
+	switch v := thing.(type) {
+	case broker.Organisation:
+		return change(OrganisationPut, v), nil
+	case broker.Dataset:
+		return change(DatasetPut, v), nil
+	case broker.LegalBasis:
+		return change(BasisPut, v), nil
+	case broker.RightsPackage:
+		return change(PackagePut, v), nil
+	case broker.Mailbox:
+		return change(MailboxPut, v), nil
+	case broker.Agreement:
+		return change(AgreementPut, v), nil
+	case broker.Subscription:
+		return change(SubscriptionPut, v), nil
+	case broker.Delegation:
+		return change(DelegationPut, v), nil
+	}
+	return Change{}, fmt.Errorf("registry: %T is not something that can be put", thing)
+}
+
+// Link makes events of changes, in order, to be appended on this state's
+// revision. Each rests on the one before, so all that follow a losing one lose.
+// at is the writer's clock; actor says who decides.
+func (s *State) Link(at time.Time, actor string, changes ...Change) ([]Event, error) {
+	if err := checkActor(actor); err != nil {
+		return nil, err
+	}
+	if at.IsZero() {
+		return nil, errors.New("registry: a control event needs its time")
+	}
+	events := make([]Event, len(changes))
+	on, prev := s.revision, s.head
+	for i, c := range changes {
+		e := Event{V: Version, Seq: on + 1, On: on, Prev: prev, At: at.UTC(), Actor: actor, Type: c.Type, Data: c.Data}
+		events[i] = e
+		on, prev = e.Seq, e.Hash()
+	}
+	return events, nil
+}

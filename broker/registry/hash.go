@@ -1,0 +1,72 @@
+package registry
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"datafordeler/broker"
+)
+
+// Hash is over the whole content, in an order that does not depend on maps: two
+// states that folded the same log have the same one.
+func (s *State) Hash() broker.Digest {
+	type heldLease struct {
+		Agreement broker.AgreementID
+		Topic     broker.Digest
+		Partition int32
+		Amount    int64
+	}
+	type ended struct {
+		broker.Case
+		Ended bool
+	}
+	var cases []ended
+	for k, h := range s.cases {
+		cases = append(cases, ended{broker.Case{ID: k.id, Subscription: k.subscription, Subject: h.subject, Open: h.open}, h.ended})
+	}
+	slices.SortFunc(cases, func(a, b ended) int {
+		return cmp.Or(cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.ID, b.ID))
+	})
+	var held []heldLease
+	for a, l := range s.leased {
+		for k, n := range l.by {
+			held = append(held, heldLease{a, k.topic, k.partition, n})
+		}
+	}
+	slices.SortFunc(held, func(a, b heldLease) int {
+		return cmp.Or(cmp.Compare(a.Agreement, b.Agreement), bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
+	})
+	var used []broker.PackageRef
+	for ref := range s.used {
+		used = append(used, ref)
+	}
+	slices.SortFunc(used, func(a, b broker.PackageRef) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
+	})
+	h := sha256.New()
+	enc := json.NewEncoder(h) // maps with text keys are written in order
+	for _, part := range []any{
+		s.revision, s.structure, s.head,
+		s.Organisations(), s.Datasets(), s.Bases(), s.Packages(), s.Mailboxes(), s.Agreements(), s.Subscriptions(), s.Delegations(),
+		used, s.receivesFor, s.withdrawn, held, cases, s.consents, s.policy, s.policies, s.keystore,
+	} {
+		if err := enc.Encode(part); err != nil {
+			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON
+		}
+	}
+	return broker.Digest(h.Sum(nil)[:16])
+}
+
+// equal compares two declared things as they would be written.
+func equal(a, b any) bool {
+	x, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	y, err := json.Marshal(b)
+	return err == nil && bytes.Equal(x, y)
+}

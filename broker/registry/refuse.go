@@ -1,0 +1,268 @@
+package registry
+
+import (
+	"fmt"
+	"regexp"
+
+	"datafordeler/broker"
+)
+
+// refuse says why an event that nobody overtook is still not accepted; "" if it
+// is. It keeps whole what the rest of the package takes for granted: names point
+// at things, a mailbox serves one consumer, leases stay within the ceiling. All
+// else that declarations are held to is in validate.go, before anything is
+// written.
+func (s *State) refuse(p payload, t Type) string {
+	switch v := p.(type) {
+	case *broker.Organisation:
+		if _, err := broker.ParseOrgNumber(string(v.Number)); err != nil {
+			return err.Error()
+		}
+	case *broker.Dataset:
+		return first(name(v.ID), s.organisation("owner", v.Owner))
+	case *broker.LegalBasis:
+		if r := name(v.ID); r != "" {
+			return r
+		}
+		for _, d := range v.Datasets {
+			if s.datasets[d] == nil {
+				return unknown("dataset", d)
+			}
+		}
+	case *broker.RightsPackage:
+		return s.refusePackage(v)
+	case *broker.Mailbox:
+		if old := s.mailboxes[v.ID]; old != nil && old.Organisation != v.Organisation {
+			return fmt.Sprintf("mailbox %s belongs to %s and cannot pass to %s: what it holds stays", v.ID, old.Organisation, v.Organisation)
+		}
+		return first(name(v.ID), s.organisation("organisation", v.Organisation))
+	case *broker.Agreement:
+		return s.refuseAgreement(v)
+	case *broker.Subscription:
+		return s.refuseSubscription(v)
+	case *broker.Delegation:
+		if _, ok := s.withdrawn[v.ID]; ok {
+			return fmt.Sprintf("delegation %s was withdrawn: declare a new one under another id", v.ID)
+		}
+		return first(name(v.ID), s.organisation("from", v.From), s.organisation("to", v.To))
+	case *broker.Case:
+		return s.refuseCase(v)
+	case *CaseEnd:
+		h := s.cases[caseKey{v.Subscription, v.ID}]
+		switch {
+		case h == nil:
+			return fmt.Sprintf("no case %q was opened for subscription %s", v.ID, v.Subscription)
+		case h.ended:
+			return fmt.Sprintf("case %q of subscription %s has ended already", v.ID, v.Subscription)
+		case v.At.Before(h.open.From):
+			return fmt.Sprintf("case %q of subscription %s cannot end before it was opened", v.ID, v.Subscription)
+		}
+	case *broker.Consent:
+		return s.refuseConsent(v)
+	case *Withdrawal:
+		return s.refuseWithdrawal(v, t)
+	case *Policy:
+		if v.Digest == "" || len(v.Modules) == 0 {
+			return "a policy needs its digest and its modules"
+		}
+	case *Keystore:
+		switch {
+		case v.Check == "":
+			return "a keystore is registered by its fingerprint (check)"
+		case v.Replaces != s.keystore:
+			return fmt.Sprintf("the keystore registered is %q, not %q", s.keystore, v.Replaces)
+		}
+	case *Lease:
+		return s.refuseLease(v)
+	default:
+		panic(fmt.Sprintf("registry: %T is not held to any rule", p))
+	}
+	return ""
+}
+
+func (s *State) refusePackage(v *broker.RightsPackage) string {
+	if old := s.packages[v.Ref()]; old != nil && s.used[v.Ref()] && !equal(old, v) {
+		return fmt.Sprintf("rights package %s version %d is in use and never changes: declare version %d", v.ID, v.Version, v.Version+1)
+	}
+	if s.datasets[v.Dataset] == nil {
+		return unknown("dataset", v.Dataset)
+	}
+	return name(v.ID)
+}
+
+func (s *State) refuseAgreement(v *broker.Agreement) string {
+	if r := first(name(v.ID), s.organisation("provider", v.Provider), s.organisation("consumer", v.Consumer)); r != "" {
+		return r
+	}
+	if v.Supplier != "" && s.organisations[v.Supplier] == nil {
+		return unknown("supplier", v.Supplier)
+	}
+	if s.datasets[v.Dataset] == nil {
+		return unknown("dataset", v.Dataset)
+	}
+	p := s.packages[v.Package]
+	if p == nil || p.Dataset != v.Dataset {
+		return fmt.Sprintf("rights package %s version %d is not one of dataset %s", v.Package.ID, v.Package.Version, v.Dataset)
+	}
+	for _, b := range v.Bases {
+		if s.bases[b] == nil {
+			return unknown("legal basis", b)
+		}
+	}
+	if old := s.agreements[v.ID]; old != nil && identity(old) != identity(v) {
+		return fmt.Sprintf("agreement %s keeps its parties, dataset and purpose: end it and declare a new one", v.ID)
+	}
+	if sum := s.leasedSum(v.ID); v.Cost.Ceiling < 0 || v.Cost.Ceiling > 0 && v.Cost.Ceiling < sum {
+		return fmt.Sprintf("agreement %s cannot have ceiling %d: %d is leased to partitions already", v.ID, v.Cost.Ceiling, sum)
+	}
+	return ""
+}
+
+type agreementIdentity struct {
+	provider, consumer, supplier broker.OrgNumber
+	dataset                      broker.DatasetID
+	purpose                      broker.Purpose
+}
+
+func identity(a *broker.Agreement) agreementIdentity {
+	return agreementIdentity{a.Provider, a.Consumer, a.Supplier, a.Dataset, a.Purpose}
+}
+
+func (s *State) refuseSubscription(v *broker.Subscription) string {
+	a := s.agreements[v.Agreement]
+	if a == nil {
+		return unknown("agreement", v.Agreement)
+	}
+	m := s.mailboxes[v.Mailbox]
+	if m == nil {
+		return unknown("mailbox", v.Mailbox)
+	}
+	if m.Organisation != a.Receiver() {
+		return fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, a.ID, a.Receiver())
+	}
+	if c, ok := s.receivesFor[v.Mailbox]; ok && c != a.Consumer {
+		return fmt.Sprintf("mailbox %s holds what was delivered for %s and cannot serve %s as well", v.Mailbox, c, a.Consumer)
+	}
+	if old := s.subscriptions[v.ID]; old != nil {
+		b := s.agreements[old.Agreement]
+		if b.Consumer != a.Consumer || b.Dataset != a.Dataset {
+			return fmt.Sprintf("subscription %s keeps its consumer and dataset: declare a new one", v.ID)
+		}
+	}
+	return name(v.ID)
+}
+
+func (s *State) refuseCase(v *broker.Case) string {
+	switch {
+	case s.subscriptions[v.Subscription] == nil:
+		return unknown("subscription", v.Subscription)
+	case v.Subject.IsZero():
+		return "a case is on a subject"
+	case v.Open.From.IsZero():
+		return "a case has a day on which it was opened"
+	case s.cases[caseKey{v.Subscription, v.ID}] != nil:
+		return fmt.Sprintf("case %q of subscription %s was opened before: a case that is taken up again has a new name", v.ID, v.Subscription)
+	}
+	if err := v.Open.Check(); err != nil {
+		return err.Error()
+	}
+	return checkRef(string(v.ID))
+}
+
+func (s *State) refuseConsent(v *broker.Consent) string {
+	switch {
+	case s.organisations[v.Consumer] == nil:
+		return unknown("consumer", v.Consumer)
+	case s.datasets[v.Dataset] == nil:
+		return unknown("dataset", v.Dataset)
+	case v.Subject.IsZero():
+		return "a consent is given by a subject"
+	case v.Purpose == "":
+		return "a consent is given for a purpose"
+	case !v.Withdrawn.IsZero():
+		return "a consent is given first, and withdrawn by an event of its own"
+	case s.consents[v.ID] != nil:
+		return fmt.Sprintf("consent %q was given before: a new consent has a new name", v.ID)
+	}
+	if err := v.Valid.Check(); err != nil {
+		return err.Error()
+	}
+	return checkRef(string(v.ID))
+}
+
+func (s *State) refuseWithdrawal(v *Withdrawal, t Type) string {
+	if v.At.IsZero() {
+		return "a withdrawal has its time"
+	}
+	if t == ConsentWithdrawn {
+		c := s.consents[broker.ConsentID(v.ID)]
+		if c == nil {
+			return fmt.Sprintf("no consent %q was given", v.ID)
+		}
+		if !c.Withdrawn.IsZero() {
+			return fmt.Sprintf("consent %q was withdrawn before", v.ID)
+		}
+		return ""
+	}
+	id := broker.DelegationID(v.ID)
+	if s.delegations[id] == nil {
+		return unknown("delegation", id)
+	}
+	if _, ok := s.withdrawn[id]; ok {
+		return fmt.Sprintf("delegation %s was withdrawn before", id)
+	}
+	return ""
+}
+
+func (s *State) refuseLease(v *Lease) string {
+	a := s.agreements[v.Agreement]
+	switch left := s.Unleased(v.Agreement); {
+	case a == nil:
+		return unknown("agreement", v.Agreement)
+	case a.Cost.Ceiling == 0:
+		return fmt.Sprintf("agreement %s has no ceiling to lease from", v.Agreement)
+	case v.Amount <= 0 || v.Partition < 0:
+		return fmt.Sprintf("a lease is of at least 1 to a partition, not of %d to %d", v.Amount, v.Partition)
+	case v.Amount > left:
+		return fmt.Sprintf("agreement %s has %d left of its ceiling of %d; cannot lease %d", v.Agreement, left, a.Cost.Ceiling, v.Amount)
+	}
+	return ""
+}
+
+func (s *State) organisation(role string, n broker.OrgNumber) string {
+	if s.organisations[n] == nil {
+		return unknown(role, n)
+	}
+	return ""
+}
+
+func unknown[T ~string](what string, id T) string {
+	return fmt.Sprintf("%s %q is not registered", what, string(id))
+}
+
+func name[T ~string](id T) string {
+	if err := broker.CheckName(string(id)); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// checkRef is for names that others give: a UUID may have eleven digits in a row
+// by chance, and is not how a person is numbered.
+func checkRef(id string) string {
+	if uuid.MatchString(id) {
+		return ""
+	}
+	return name(id)
+}
+
+func first(reasons ...string) string {
+	for _, r := range reasons {
+		if r != "" {
+			return r
+		}
+	}
+	return ""
+}

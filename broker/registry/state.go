@@ -1,0 +1,347 @@
+package registry
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"datafordeler/broker"
+)
+
+// State is the fold of the control topic so far. It belongs to one owner: Fold
+// needs the owner's lock for itself, everything else may share it. What it
+// returns by pointer or slice is shared and read-only, and stays as it was when
+// the state moves on.
+type State struct {
+	revision  broker.Revision
+	structure broker.Revision
+	head      broker.Digest // hash of the last accepted event
+
+	catalogue
+	withdrawn map[broker.DelegationID]Withdrawal
+	leased    map[broker.AgreementID]*leases
+
+	cases    map[caseKey]*heldCase
+	consents map[broker.ConsentID]*broker.Consent
+	subjects map[broker.SubjectKey]*subject
+
+	policy   *Policy
+	policies map[string]broker.Revision // all ever active, by digest: when last
+	keystore string
+
+	// resolved is made on the first read after a change of structure. Readers
+	// that share the lock may make it twice, and equal.
+	resolved atomic.Pointer[resolved]
+}
+
+// catalogue is what declarations can declare.
+type catalogue struct {
+	organisations map[broker.OrgNumber]*broker.Organisation
+	datasets      map[broker.DatasetID]*broker.Dataset
+	bases         map[broker.LegalBasisID]*broker.LegalBasis
+	packages      map[broker.PackageRef]*broker.RightsPackage
+	mailboxes     map[broker.MailboxID]*broker.Mailbox
+	agreements    map[broker.AgreementID]*broker.Agreement
+	subscriptions map[broker.SubscriptionID]*broker.Subscription
+	delegations   map[broker.DelegationID]*broker.Delegation
+
+	// used are the package versions that any agreement ever named: decisions
+	// name them, so they keep their meaning.
+	used map[broker.PackageRef]bool
+	// receivesFor is the consumer whose data a mailbox has been given, for good:
+	// what was delivered stays in it.
+	receivesFor map[broker.MailboxID]broker.OrgNumber
+}
+
+type leases struct {
+	sum int64
+	by  map[leaseKey]int64
+}
+
+type leaseKey struct {
+	topic     broker.Digest
+	partition int32
+}
+
+// New is the state before any event: revision 0.
+func New() *State {
+	return &State{
+		catalogue: catalogue{
+			organisations: map[broker.OrgNumber]*broker.Organisation{},
+			datasets:      map[broker.DatasetID]*broker.Dataset{},
+			bases:         map[broker.LegalBasisID]*broker.LegalBasis{},
+			packages:      map[broker.PackageRef]*broker.RightsPackage{},
+			mailboxes:     map[broker.MailboxID]*broker.Mailbox{},
+			agreements:    map[broker.AgreementID]*broker.Agreement{},
+			subscriptions: map[broker.SubscriptionID]*broker.Subscription{},
+			delegations:   map[broker.DelegationID]*broker.Delegation{},
+			used:          map[broker.PackageRef]bool{},
+			receivesFor:   map[broker.MailboxID]broker.OrgNumber{},
+		},
+		withdrawn: map[broker.DelegationID]Withdrawal{},
+		leased:    map[broker.AgreementID]*leases{},
+		cases:     map[caseKey]*heldCase{},
+		consents:  map[broker.ConsentID]*broker.Consent{},
+		subjects:  map[broker.SubjectKey]*subject{},
+		policies:  map[string]broker.Revision{},
+	}
+}
+
+// ErrLost says that an event was written on a revision that is no longer, or not
+// yet, this state's. Its writer validates again on the new state and appends anew.
+var ErrLost = errors.New("another control event came first")
+
+// RefusedError says that an event names something that does not exist, or asks
+// for what is not there to give. Every state refuses it alike.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// Check says whether Fold would accept the event, and changes nothing: nil,
+// [ErrLost], a [*RefusedError], or an error on which Fold would make its caller
+// stop. Writers ask before they append.
+func (s *State) Check(e Event) error {
+	_, err := s.admit(&e)
+	return err
+}
+
+func (s *State) admit(e *Event) (payload, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	if e.V > Version {
+		return nil, newer(e.V)
+	}
+	if e.On != s.revision || e.Prev != s.head {
+		return nil, ErrLost
+	}
+	p, err := parse(e)
+	if err != nil {
+		return nil, err
+	}
+	if reason := s.refuse(p, e.Type); reason != "" {
+		return nil, &RefusedError{reason}
+	}
+	return p, nil
+}
+
+// Fold takes the next event of the control topic. accepted is false when it lost
+// or was refused: it stays in the topic and means nothing to anyone. On an error
+// the state is unchanged and the caller must stop: to go on would be to decide on
+// half the rules.
+func (s *State) Fold(e Event) (accepted bool, err error) {
+	p, err := s.admit(&e)
+	var refused *RefusedError
+	if errors.Is(err, ErrLost) || errors.As(err, &refused) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s.revision, s.head = e.Seq, e.Hash()
+	if s.apply(p, e.Type) {
+		s.structure = s.revision
+		if old := s.resolved.Load(); old != nil {
+			s.resolved.Store(&resolved{stale: true, parts: old.parts, byID: old.byID})
+		}
+	}
+	return true, nil
+}
+
+// apply changes the state, and says whether its structure changed. Nothing may
+// fail here: refuse has had its say.
+func (s *State) apply(p payload, t Type) (structural bool) {
+	switch v := p.(type) {
+	case *broker.Case:
+		s.openCase(v)
+		return false
+	case *CaseEnd:
+		s.endCase(v)
+		return false
+	case *broker.Consent:
+		s.giveConsent(v)
+		return false
+	case *Withdrawal:
+		if t == ConsentWithdrawn {
+			s.consents[broker.ConsentID(v.ID)].Withdrawn = v.At
+			return false
+		}
+		s.withdrawn[broker.DelegationID(v.ID)] = *v
+	case *Lease:
+		l := s.leased[v.Agreement]
+		if l == nil {
+			l = &leases{by: map[leaseKey]int64{}}
+			s.leased[v.Agreement] = l
+		}
+		l.sum += v.Amount
+		l.by[leaseKey{v.TopicID, v.Partition}] += v.Amount
+		return false
+	case *Policy:
+		s.policy = v
+		s.policies[v.Digest] = s.revision
+	case *Keystore:
+		s.keystore = v.Check
+	default:
+		s.catalogue.put(p)
+	}
+	return true
+}
+
+// put declares one thing.
+func (c *catalogue) put(p payload) {
+	switch v := p.(type) {
+	case *broker.Organisation:
+		c.organisations[v.Number] = v
+	case *broker.Dataset:
+		c.datasets[v.ID] = v
+	case *broker.LegalBasis:
+		c.bases[v.ID] = v
+	case *broker.RightsPackage:
+		c.packages[v.Ref()] = v
+	case *broker.Mailbox:
+		c.mailboxes[v.ID] = v
+	case *broker.Agreement:
+		c.agreements[v.ID] = v
+		c.used[v.Package] = true
+	case *broker.Subscription:
+		c.subscriptions[v.ID] = v
+		if a := c.agreements[v.Agreement]; a != nil {
+			if _, taken := c.receivesFor[v.Mailbox]; !taken {
+				c.receivesFor[v.Mailbox] = a.Consumer
+			}
+		}
+	case *broker.Delegation:
+		c.delegations[v.ID] = v
+	default:
+		panic(fmt.Sprintf("registry: %T cannot be put", p)) // parse and this switch name the same types
+	}
+}
+
+// clone copies the maps; what they hold is never changed in place.
+func (c *catalogue) clone() catalogue {
+	return catalogue{
+		maps.Clone(c.organisations), maps.Clone(c.datasets), maps.Clone(c.bases), maps.Clone(c.packages),
+		maps.Clone(c.mailboxes), maps.Clone(c.agreements), maps.Clone(c.subscriptions), maps.Clone(c.delegations),
+		maps.Clone(c.used), maps.Clone(c.receivesFor),
+	}
+}
+
+// Revision is the sequence number of the last accepted event; 0 before any.
+func (s *State) Revision() broker.Revision { return s.revision }
+
+// Structure is the last revision that changed anything but cases, consents and
+// leases. What was built from terms, datasets and policy stays good while it stands.
+func (s *State) Structure() broker.Revision { return s.structure }
+
+// Head is the hash of the last accepted event; zero before any.
+func (s *State) Head() broker.Digest { return s.head }
+
+// Organisation, Dataset and the rest find one thing by its name; nil if there is none.
+func (s *State) Organisation(n broker.OrgNumber) *broker.Organisation { return s.organisations[n] }
+
+// Dataset finds a dataset.
+func (s *State) Dataset(id broker.DatasetID) *broker.Dataset { return s.datasets[id] }
+
+// Basis finds a legal basis.
+func (s *State) Basis(id broker.LegalBasisID) *broker.LegalBasis { return s.bases[id] }
+
+// Package finds a version of a rights package.
+func (s *State) Package(ref broker.PackageRef) *broker.RightsPackage { return s.packages[ref] }
+
+// Mailbox finds a mailbox.
+func (s *State) Mailbox(id broker.MailboxID) *broker.Mailbox { return s.mailboxes[id] }
+
+// Agreement finds an agreement.
+func (s *State) Agreement(id broker.AgreementID) *broker.Agreement { return s.agreements[id] }
+
+// Subscription finds a subscription.
+func (s *State) Subscription(id broker.SubscriptionID) *broker.Subscription {
+	return s.subscriptions[id]
+}
+
+// Delegation finds a delegation as it was declared; see [State.DelegationWithdrawn].
+func (s *State) Delegation(id broker.DelegationID) *broker.Delegation { return s.delegations[id] }
+
+// DelegationWithdrawn says from when a delegation was withdrawn.
+func (s *State) DelegationWithdrawn(id broker.DelegationID) (Withdrawal, bool) {
+	w, ok := s.withdrawn[id]
+	return w, ok
+}
+
+// Organisations and the rest list all of a kind, by name, in a fresh slice.
+func (s *State) Organisations() []*broker.Organisation { return sorted(s.organisations) }
+
+// Datasets lists all datasets.
+func (s *State) Datasets() []*broker.Dataset { return sorted(s.datasets) }
+
+// Bases lists all legal bases.
+func (s *State) Bases() []*broker.LegalBasis { return sorted(s.bases) }
+
+// Packages lists all versions of all rights packages.
+func (s *State) Packages() []*broker.RightsPackage {
+	return slices.SortedFunc(maps.Values(s.packages), func(a, b *broker.RightsPackage) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
+	})
+}
+
+// Mailboxes lists all mailboxes.
+func (s *State) Mailboxes() []*broker.Mailbox { return sorted(s.mailboxes) }
+
+// Agreements lists all agreements.
+func (s *State) Agreements() []*broker.Agreement { return sorted(s.agreements) }
+
+// Subscriptions lists all subscriptions.
+func (s *State) Subscriptions() []*broker.Subscription { return sorted(s.subscriptions) }
+
+// Delegations lists all delegations.
+func (s *State) Delegations() []*broker.Delegation { return sorted(s.delegations) }
+
+func sorted[K cmp.Ordered, V any](m map[K]*V) []*V {
+	out := make([]*V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+// Policy is the active policy; nil before the first.
+func (s *State) Policy() *Policy { return s.policy }
+
+// PolicyActivated is the revision at which a policy was last activated; ok is
+// false for one that never was. Its bytes are in that event.
+func (s *State) PolicyActivated(digest string) (at broker.Revision, ok bool) {
+	at, ok = s.policies[digest]
+	return at, ok
+}
+
+// Keystore is the fingerprint that every instance's keystore must have; "" before
+// one is registered.
+func (s *State) Keystore() string { return s.keystore }
+
+// Granted is how much of an agreement's ceiling a partition has been leased.
+func (s *State) Granted(a broker.AgreementID, topicID [16]byte, partition int32) int64 {
+	if l := s.leased[a]; l != nil {
+		return l.by[leaseKey{topicID, partition}]
+	}
+	return 0
+}
+
+// Unleased is what is left of an agreement's ceiling to lease; 0 where there is no
+// ceiling, or no such agreement.
+func (s *State) Unleased(a broker.AgreementID) int64 {
+	g := s.agreements[a]
+	if g == nil || g.Cost.Ceiling == 0 {
+		return 0
+	}
+	return max(0, g.Cost.Ceiling-s.leasedSum(a))
+}
+
+func (s *State) leasedSum(a broker.AgreementID) int64 {
+	if l := s.leased[a]; l != nil {
+		return l.sum
+	}
+	return 0
+}
