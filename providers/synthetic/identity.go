@@ -5,14 +5,12 @@ import (
 	"time"
 )
 
-// The population is born on these days: old enough in 2026 to have an income of
-// their own, and within what individual numbers 000–499 (born before 2000) and
-// 500–999 (born since) tell apart.
-var (
-	firstBirth = time.Date(1936, 1, 1, 0, 0, 0, 0, time.UTC)
-	lastBirth  = time.Date(2010, 12, 31, 0, 0, 0, 0, time.UTC)
-	birthdays  = int(lastBirth.Sub(firstBirth)/(24*time.Hour)) + 1
-)
+// The population is born on the days from firstBirth to 31 December 2010: old
+// enough in 2026 to have an income of their own, and within what individual
+// numbers 000–499 (born before 2000) and 500–999 (born since) tell apart.
+const birthdays = 27_394
+
+var firstBirth = time.Date(1936, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // slotsPerBirthday: 50 values of the individual number's first two digits, and
 // three groups of its last digit. Both check digits are linear in that last
@@ -23,7 +21,7 @@ const slotsPerBirthday = 50 * 3
 
 // MaxPeople is how many distinct identity numbers the population has: above four
 // million, more than receive an income in Norway in a month.
-var MaxPeople = birthdays * slotsPerBirthday
+const MaxPeople = birthdays * slotsPerBirthday
 
 // identity is a national identity number in ASCII digits.
 type identity [11]byte

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -56,6 +57,12 @@ func TestCheckDigitsFrom2032(t *testing.T) {
 	}
 	if accepted < 3 {
 		t.Errorf("only %d variants were accepted; the new remainders were not tried", accepted)
+	}
+}
+
+func TestBirthdays(t *testing.T) {
+	if _, last := identityAt(MaxPeople-1, false); last != time.Date(2010, 12, 31, 0, 0, 0, 0, time.UTC) {
+		t.Errorf("the last is born on %v", last)
 	}
 }
 
@@ -144,6 +151,8 @@ func TestAliasTable(t *testing.T) {
 	}
 }
 
+var exactlyEleven = regexp.MustCompile(`^[0-9]{11}$`)
+
 func FuzzValidNationalID(f *testing.F) {
 	for _, s := range []string{"01829413112", "00000000000", "41829413112", "", "0182941311\xff"} {
 		f.Add(s)
@@ -152,7 +161,7 @@ func FuzzValidNationalID(f *testing.F) {
 		if IsSynthetic(s) && !ValidNationalID(s) {
 			t.Fatalf("%q is synthetic yet not valid", s)
 		}
-		if ValidNationalID(s) && !regexp.MustCompile(`^[0-9]{11}$`).MatchString(s) {
+		if ValidNationalID(s) && !exactlyEleven.MatchString(s) {
 			t.Fatalf("%q is valid yet not eleven digits", s)
 		}
 	})

@@ -3,6 +3,7 @@ package synthetic
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +54,8 @@ func TestRecordsFollowTheirSchemas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		month := rapid.SampledFrom([]string{"2026-01", "2026-06", "2026-10", "2027-12"}).Draw(t, "month")
 		g := New(Config{Seed: rapid.Uint64().Draw(t, "seed"), Month: month})
-		from := rapid.IntRange(0, MaxPeople-20).Draw(t, "from")
-		for i := from; i < from+20; i++ {
+		from := rapid.IntRange(0, MaxPeople-8).Draw(t, "from")
+		for i := from; i < from+8; i++ {
 			for _, e := range []Event{g.Income(nil, i), g.Correction(i), g.Retraction(i), g.SameIDOtherContent(i)} {
 				if err := check(income, e.Data); err != nil {
 					t.Fatalf("person %d: %v\n%s", i, err, e.Data)
@@ -126,6 +127,44 @@ func duplicate(data []byte) string {
 		}
 		if delim, ok := token.(json.Delim); ok {
 			stack = append(stack, &level{object: delim == '{', names: map[string]bool{}})
+		}
+	}
+}
+
+// At every level, a member that nobody declared is refused: what the schema does
+// not know, no rights package can have weighed.
+func TestUnknownMembersAreRefusedEverywhere(t *testing.T) {
+	income := compile(t, "income-1.json", IncomeSchema)
+	property := compile(t, "property-1.json", PropertySchema)
+	g := New(Config{People: 60, Seed: 4})
+	for i := range g.People() {
+		for s, e := range map[*jsonschema.Schema]Event{income: g.Income(nil, i), property: g.Property(nil, i)} {
+			for at := range e.Data {
+				// No string in these records holds a brace.
+				if e.Data[at] != '{' {
+					continue
+				}
+				with := append(append(append([]byte{}, e.Data[:at+1]...), `"ukjent":1,`...), e.Data[at+1:]...)
+				if check(s, with) == nil {
+					t.Fatalf("accepted: %s", with)
+				}
+			}
+		}
+	}
+}
+
+// An item of income is of exactly one kind.
+func TestOneKindOfIncome(t *testing.T) {
+	income := compile(t, "income-1.json", IncomeSchema)
+	const record = `{"oppgaveInntektsmottaker":[{"opplysningspliktigId":"313876144","virksomhetId":"310149942","kalendermaaned":"2026-10","inntektsmottaker":{"personidentifikator":"01829413112"},"inntekt":[{"fordel":"kontantytelse","utloeserArbeidsgiveravgift":true,"inngaarIGrunnlagForTrekk":true,"beloep":1%s}]}]}`
+	for kinds, want := range map[string]bool{
+		``: false,
+		`,"loennsinntekt":{"beskrivelse":"bonus"}`:                                                   true,
+		`,"loennsinntekt":{"beskrivelse":"bonus"},"pensjonEllerTrygd":{"beskrivelse":"ufoeretrygd"}`: false,
+		`,"loennsinntekt":{"beskrivelse":"ufoeretrygd"}`:                                             false,
+	} {
+		if err := check(income, fmt.Appendf(nil, record, kinds)); (err == nil) != want {
+			t.Errorf("kinds %q: %v", kinds, err)
 		}
 	}
 }
