@@ -1,0 +1,233 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"datafordeler/broker"
+)
+
+// Query is the one thing that is asked of a policy.
+const Query = "data.sharing.decision"
+
+// Engine is a compiled policy. It does not change and is safe for any number of
+// goroutines; a new policy is a new engine.
+type Engine struct {
+	digest   string
+	compiler *ast.Compiler
+	query    rego.PreparedEvalQuery
+	reasons  []ReasonInfo
+	byCode   map[broker.Reason]int     // index in reasons
+	chains   [][][]broker.Reason       // sharing.chains: chain, step, code
+	rules    map[broker.Reason]ast.Ref // of each requirement
+}
+
+// Compile makes an engine of a policy, or says what is wrong with it: Rego that
+// does not parse, what strict mode refuses, a built-in outside capabilities.json,
+// a reference that the input cannot have, no sharing.decision, or a requirement
+// without its metadata.
+func Compile(b Bundle) (*Engine, error) {
+	e := &Engine{digest: b.Digest()}
+	modules, compiler, err := check(b.Modules)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, fmt.Errorf("policy: %w", compiler.Errors)
+	}
+	e.compiler = compiler
+	if len(compiler.GetRulesExact(ast.MustParseRef(Query))) == 0 {
+		return nil, fmt.Errorf("policy: no rule decision in package sharing; it is what the broker asks (%s)", Query)
+	}
+	if e.query, err = e.prepare(Query); err != nil {
+		return nil, fmt.Errorf("policy: prepare %s: %w", Query, err)
+	}
+	if err := e.readReasons(); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Engine) prepare(query string) (rego.PreparedEvalQuery, error) {
+	return rego.New(
+		rego.Query(query),
+		rego.Compiler(e.compiler),
+		rego.Store(inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptReturnASTValuesOnRead(true))),
+		rego.StrictBuiltinErrors(true),
+		// The answer is read as OPA's own terms: a conversion to maps costs more
+		// than reading it.
+		rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+	).PrepareForEval(context.Background())
+}
+
+// Digest names the policy: see Bundle.Digest.
+func (e *Engine) Digest() string { return e.digest }
+
+// Prepared is a policy applied to one subscription's terms. It does not change
+// and is safe for any number of goroutines.
+type Prepared struct {
+	engine     *Engine
+	terms      *broker.Terms
+	static     [][2]*ast.Term // the input's pairs that Terms determine
+	attributes []*ast.Term    // names, in the order of Dataset.Attributes
+	ceiling    bool
+}
+
+// Prepare applies the policy to terms, once for many records. The terms must not
+// change afterwards. It fails when they lack their dataset or rights package.
+func (e *Engine) Prepare(t *broker.Terms) (*Prepared, error) {
+	if err := checkTerms(t); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	p := &Prepared{engine: e, terms: t, ceiling: hasCeiling(t)}
+	in := static(t)
+	for _, k := range slices.Sorted(maps.Keys(in)) {
+		v, err := ast.InterfaceToValue(in[k])
+		if err != nil {
+			return nil, fmt.Errorf("policy: input.%s of subscription %s: %w", k, t.Subscription.ID, err)
+		}
+		p.static = append(p.static, [2]*ast.Term{ast.StringTerm(k), ast.NewTerm(v)})
+	}
+	for i := range t.Dataset.Attributes {
+		p.attributes = append(p.attributes, ast.StringTerm(t.Dataset.Attributes[i].Name))
+	}
+	return p, nil
+}
+
+// Terms are those that p was prepared with.
+func (p *Prepared) Terms() *broker.Terms { return p.terms }
+
+// Decide answers for one record. The outcome may be shared: do not change it.
+//
+// m may be nil; with it, an input seen before in the same transaction is not
+// evaluated again.
+//
+// Any error means that there is no answer, and the caller denies: facts that do
+// not fit the terms, a context that is done, an evaluation that fails, an answer
+// that is undefined or not of the agreed form.
+func (p *Prepared) Decide(ctx context.Context, f *broker.Facts, m *Memo) (*broker.Outcome, error) {
+	if err := checkFacts(p.terms, f); err != nil {
+		return nil, p.wrap(err)
+	}
+	if m != nil {
+		if o := m.get(p, f); o != nil {
+			return o, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, p.wrap(err)
+	}
+	// A cancel of our own saves the goroutine that OPA would start in each call to
+	// watch the context.
+	cancel := topdown.NewCancel()
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, cancel.Cancel)()
+	}
+	rs, err := p.engine.query.Eval(ctx,
+		rego.EvalParsedInput(p.value(f)),
+		rego.EvalTime(f.Time),
+		rego.EvalSeed(zeros{}),
+		rego.EvalExternalCancel(cancel),
+	)
+	if err != nil {
+		return nil, p.wrap(err)
+	}
+	o, err := p.outcome(rs)
+	if err != nil {
+		return nil, p.wrap(fmt.Errorf("%s: %w", Query, err))
+	}
+	if m != nil {
+		m.put(o)
+	}
+	return o, nil
+}
+
+func (p *Prepared) wrap(err error) error {
+	return fmt.Errorf("policy: subscription %s: %w", p.terms.Subscription.ID, err)
+}
+
+// zeros is a seed without chance.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+var (
+	kAllow, kReasons, kBases = key("allow"), key("reasons"), key("bases")
+
+	errUndefined = errors.New("undefined; the policy gave no answer")
+)
+
+// outcome reads an answer and holds it to its form: a permit names its bases and
+// no reasons; a denial names its reasons, in order of precedence.
+func (p *Prepared) outcome(rs rego.ResultSet) (*broker.Outcome, error) {
+	if len(rs) == 0 {
+		return nil, errUndefined
+	}
+	if len(rs) != 1 || len(rs[0].Expressions) != 1 {
+		return nil, errors.New("several answers")
+	}
+	obj, ok := rs[0].Expressions[0].Value.(ast.Object)
+	if !ok || obj.Len() != 3 {
+		return nil, errors.New("want an object of exactly allow, reasons and bases")
+	}
+	allow, ok := valueAt[ast.Boolean](obj, kAllow)
+	if !ok {
+		return nil, errors.New("allow is not true or false")
+	}
+	reasons, ok := valueAt[*ast.Array](obj, kReasons)
+	if !ok {
+		return nil, errors.New("reasons is not an array")
+	}
+	bases, ok := valueAt[*ast.Array](obj, kBases)
+	if !ok {
+		return nil, errors.New("bases is not an array")
+	}
+	o := &broker.Outcome{Permit: bool(allow)}
+	last := -1
+	for i := range reasons.Len() {
+		code, _ := reasons.Elem(i).Value.(ast.String)
+		at, ok := p.engine.byCode[broker.Reason(code)]
+		if !ok || at < len(brokerReasons) {
+			return nil, fmt.Errorf("reason %v is no code of this policy", reasons.Elem(i))
+		}
+		if at <= last {
+			return nil, fmt.Errorf("reason %s is repeated or out of the order of precedence", code)
+		}
+		last = at
+		o.Reasons = append(o.Reasons, p.engine.reasons[at].Code)
+	}
+	for i := range bases.Len() {
+		id, _ := bases.Elem(i).Value.(ast.String)
+		at := slices.IndexFunc(p.terms.Bases, func(b broker.LegalBasis) bool { return string(b.ID) == string(id) })
+		if at < 0 {
+			return nil, fmt.Errorf("basis %v is not among the agreement's", bases.Elem(i))
+		}
+		o.Bases = append(o.Bases, p.terms.Bases[at].ID)
+	}
+	switch {
+	case o.Permit && len(o.Reasons) > 0:
+		return nil, errors.New("a permit with reasons for denial")
+	case o.Permit && len(o.Bases) == 0:
+		return nil, errors.New("a permit without a legal basis")
+	case !o.Permit && len(o.Reasons) == 0:
+		return nil, errors.New("a denial without a reason")
+	}
+	return o, nil
+}
+
+func valueAt[T ast.Value](obj ast.Object, k *ast.Term) (T, bool) {
+	if t := obj.Get(k); t != nil {
+		v, ok := t.Value.(T)
+		return v, ok
+	}
+	var zero T
+	return zero, false
+}
