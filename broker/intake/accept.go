@@ -1,0 +1,334 @@
+package intake
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/jsondoc"
+)
+
+// Accept makes a record of a message, or says why not. On nil the record and
+// doc hold the payload; rec.Data is a part of msg.Value (of its own only for
+// data_base64). rec and doc are filled anew, reusing what memory they have:
+// give each goroutine its own, and keep a record only with a doc of its own.
+//
+// Of a rejected message rec has the Position, and where they could be read
+// Event, Source and Type.
+//
+// Accept keeps nothing: the same message, declaration and Hasher give the same
+// answer, with Content alone depending on the process.
+func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondoc.Doc) *broker.Rejection {
+	*rec = broker.Record{
+		Position:   msg.Position,
+		Attributes: rec.Attributes[:0],
+		// The strings of the record before, so that equal ones are not made anew.
+		Source: rec.Source, Type: rec.Type,
+	}
+	source, kind := rec.Source, rec.Type
+	rec.Source, rec.Type = "", ""
+
+	e := event{maxDepth: d.limits.MaxDepth, known: d.known, declared: d.extensions}
+	if size := msg.size(); size > d.limits.MaxBytes {
+		// The headers are small and may tell whose record it was.
+		if e.readBinary(msg) == nil {
+			d.identify(&e, h, rec, source, kind)
+		}
+		return rejectf(broker.RejectTooLarge, "the record has %d bytes with its headers; at most %d are taken", size, d.limits.MaxBytes)
+	}
+	rejection := e.read(msg, doc)
+	d.identify(&e, h, rec, source, kind)
+	if rejection != nil {
+		return rejection
+	}
+	if rejection := e.required(); rejection != nil {
+		return rejection
+	}
+	if rejection := d.describe(&e, h, rec); rejection != nil {
+		return rejection
+	}
+	schema := d.schema(e.core[attrDataschema])
+	if schema == nil {
+		return rejectf(broker.RejectUnknownSchema, "dataschema names no version of dataset %q; it has %s", d.id, d.versions())
+	}
+	rec.Schema = schema.version
+
+	if err := doc.Parse(e.data, d.limits.MaxDepth); err != nil {
+		return rejectParse(err, d.limits.MaxDepth, d.known, "")
+	}
+	if rejection := d.validate(schema, doc); rejection != nil {
+		return rejection
+	}
+	if rejection := d.findSubject(doc, h, rec); rejection != nil {
+		return rejection
+	}
+	if rejection := d.findAttributes(&e, doc, rec); rejection != nil {
+		return rejection
+	}
+	rec.Data = e.data
+	rec.Content = e.content()
+	return nil
+}
+
+// identify fills what a rejection's evidence needs.
+func (d *Dataset) identify(e *event, h Hasher, rec *broker.Record, source, kind string) {
+	if len(e.core[attrSource]) == 0 || elevenDigits(e.core[attrSource]) {
+		return
+	}
+	if !elevenDigits(e.core[attrType]) {
+		rec.Type = intern(kind, e.core[attrType])
+	}
+	rec.Source = intern(source, e.core[attrSource])
+	if len(e.core[attrID]) > 0 {
+		rec.Event = h.Event(d.id, rec.Source, string(e.core[attrID]))
+	}
+}
+
+// intern is b as a string: s itself where that is equal.
+func intern(s string, b []byte) string {
+	if s == string(b) {
+		return s
+	}
+	return string(b)
+}
+
+// describe reads what the CloudEvents attributes say of the record.
+func (d *Dataset) describe(e *event, h Hasher, rec *broker.Record) *broker.Rejection {
+	if value := e.core[attrTime]; value != nil {
+		t, err := time.Parse(time.RFC3339, string(value))
+		if err != nil {
+			return reject(broker.RejectNotCloudEvent, "the attribute time is not RFC 3339, such as 2026-01-31T12:00:00Z")
+		}
+		rec.Time = t.UTC()
+	}
+	if value := e.core[attrProvisional]; value != nil {
+		var ok bool
+		if rec.Provisional, ok = parseBool(value); !ok {
+			return reject(broker.RejectAttribute, `the extension provisional is neither "true" nor "false"`)
+		}
+	}
+	of, name := e.core[attrSupersedes], attrSupersedes
+	if of != nil {
+		rec.Kind = broker.Correction
+	}
+	if retracted := e.core[attrRetracts]; retracted != nil {
+		if of != nil {
+			return reject(broker.RejectAttribute, "the record has both supersedes and retracts: it either corrects another one or takes it back")
+		}
+		of, name, rec.Kind = retracted, attrRetracts, broker.Retraction
+	}
+	if of != nil {
+		if len(of) == 0 {
+			return rejectf(broker.RejectAttribute, "the extension %s is empty: want the id of the event concerned", coreNames[name])
+		}
+		if string(of) == string(e.core[attrID]) {
+			return rejectf(broker.RejectAttribute, "the extension %s names the record's own id: give the correction an id of its own", coreNames[name])
+		}
+		rec.Of = h.Event(d.id, rec.Source, string(of))
+	}
+	rec.Traceparent = traceparent(e.core[attrTraceparent])
+	return nil
+}
+
+// Identify reads from a message what Window.Restore needs, whatever the
+// dataset's declaration says by now: for records that Accept gave nil for, it
+// gives the same Event and Content. ok is false when the message cannot be
+// read so far; then it was never accepted.
+func Identify(msg *Message, limits Limits, h Hasher, doc *jsondoc.Doc) (id broker.EventHash, content uint64, ok bool) {
+	e := event{maxDepth: limits.MaxDepth}
+	if msg.size() > limits.MaxBytes || e.read(msg, doc) != nil || e.required() != nil {
+		return broker.EventHash{}, 0, false
+	}
+	id = h.Event(msg.Dataset, string(e.core[attrSource]), string(e.core[attrID]))
+	return id, e.content(), true
+}
+
+// size is what Limits.MaxBytes bounds.
+func (m *Message) size() int {
+	n := len(m.Value)
+	for i := range m.Headers {
+		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
+	}
+	return n
+}
+
+// rejectParse names what jsondoc refused. Within an envelope, skip is the
+// member whose content is the payload.
+func rejectParse(err error, maxDepth int, known map[string]struct{}, skip string) *broker.Rejection {
+	var depth *jsondoc.DepthError
+	var duplicate *jsondoc.DuplicateNameError
+	switch {
+	case errors.As(err, &depth):
+		return rejectf(broker.RejectTooDeep, "byte %d: nested deeper than %d objects and arrays", depth.Offset, maxDepth)
+	case errors.As(err, &duplicate):
+		out := reject(broker.RejectDuplicateName, err.Error())
+		tokens := duplicate.Object
+		if skip != "" {
+			if len(tokens) == 0 || tokens[0].Name != skip {
+				return out
+			}
+			tokens = tokens[1:]
+		}
+		out.Pointer = safePointer(tokens, known)
+		return out
+	}
+	return reject(broker.RejectMalformedJSON, err.Error())
+}
+
+// findSubject reads the subject's identifier, one and the same wherever the
+// pointer leads.
+func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record) *broker.Rejection {
+	if d.kind == broker.NoSubject {
+		return nil
+	}
+	var buf [64]byte
+	value, rejection := single(doc, d.subject, buf[:0])
+	switch {
+	case rejection == severalValues:
+		return &broker.Rejection{Code: broker.RejectManySubjects, Pointer: d.subjectPointer,
+			Detail: "the record concerns several subjects; publish one record for each"}
+	case rejection == notScalar:
+		return &broker.Rejection{Code: broker.RejectNoSubject, Pointer: d.subjectPointer,
+			Detail: "the subject's identifier is an object"}
+	case len(value) == 0:
+		return &broker.Rejection{Code: broker.RejectNoSubject, Pointer: d.subjectPointer,
+			Detail: "the record does not say whom or what it concerns"}
+	}
+	switch d.kind {
+	case broker.Person:
+		if len(value) != 11 || !elevenDigits(value) {
+			return &broker.Rejection{Code: broker.RejectNoSubject, Pointer: d.subjectPointer,
+				Detail: "the identifier is not eleven digits, as a national identity number or D-number is"}
+		}
+	case broker.OrganisationSubject:
+		if _, err := broker.ParseOrgNumber(string(value)); err != nil {
+			return &broker.Rejection{Code: broker.RejectNoSubject, Pointer: d.subjectPointer,
+				Detail: "the identifier is not an organisation number: nine digits, the last a check digit"}
+		}
+	}
+	rec.Subject = h.Subject(d.kind, string(value))
+	rec.HasSubject = true
+	return nil
+}
+
+// findAttributes fills rec.Attributes in the order of the declaration.
+func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record) *broker.Rejection {
+	before := rec.Attributes[:cap(rec.Attributes)]
+	var buf [64]byte
+	for i := range d.attributes {
+		a := &d.attributes[i]
+		var value []byte
+		if a.extension >= 0 {
+			value = e.extensions[a.extension]
+		} else {
+			var problem valueProblem
+			value, problem = single(doc, a.path, buf[:0])
+			switch problem {
+			case severalValues:
+				return &broker.Rejection{Code: broker.RejectAttribute, Pointer: a.pointer,
+					Detail: "the attribute " + a.name + " has several values that differ; publish a record for each"}
+			case notScalar:
+				return &broker.Rejection{Code: broker.RejectAttribute, Pointer: a.pointer,
+					Detail: "the attribute " + a.name + " is an object; an attribute is a single value"}
+			}
+		}
+		if len(value) == 0 && !a.optional {
+			out := &broker.Rejection{Code: broker.RejectAttribute, Pointer: a.pointer}
+			if a.extension >= 0 {
+				out.Detail = "the attribute " + a.name + ", from the CloudEvents extension " + d.extensions[a.extension] + ", is missing or empty"
+			} else {
+				out.Detail = "the attribute " + a.name + " is missing or empty"
+			}
+			return out
+		}
+		old := ""
+		if i < len(before) {
+			old = before[i]
+		}
+		rec.Attributes = append(rec.Attributes, intern(old, value))
+	}
+	return nil
+}
+
+type valueProblem uint8
+
+const (
+	noProblem valueProblem = iota
+	severalValues
+	notScalar
+)
+
+// single is the one value that a path leads to: a string's content, or a
+// number, true or false as written; empty when there is none, or only null. A
+// string with escapes is unescaped into buf.
+func single(doc *jsondoc.Doc, path jsondoc.Path, buf []byte) (value []byte, problem valueProblem) {
+	var other [64]byte
+	path.Scalars(doc, func(i int) bool {
+		scratch := buf
+		if len(value) > 0 {
+			scratch = other[:0]
+		}
+		var text []byte
+		switch doc.Node(i).Kind {
+		case jsondoc.Null:
+			return true
+		case jsondoc.Object:
+			problem = notScalar
+			return false
+		case jsondoc.String:
+			text, _ = doc.Text(i, scratch)
+		default:
+			text = doc.Bytes(i)
+		}
+		if len(value) > 0 && string(value) != string(text) {
+			problem = severalValues
+			return false
+		}
+		value = text
+		return true
+	})
+	return value, problem
+}
+
+// seed is this process's own: see broker.Record.Content.
+var seed = maphash.MakeSeed()
+
+// content is a hash of what makes two records under one id the same: payload,
+// type, schema, extensions. The time and the trace of a publication may differ
+// between attempts. It does not depend on what the dataset declares, so that
+// a change of the declaration makes no repeat look like another record.
+func (e *event) content() uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, c := range [...]core{attrType, attrDataschema, attrSupersedes, attrRetracts, attrProvisional} {
+		value := e.core[c]
+		n := uint64(len(value)) << 1
+		if value == nil {
+			n = 1
+		}
+		writeUint64(&h, n)
+		h.Write(value)
+	}
+	writeUint64(&h, e.others)
+	h.Write(e.data)
+	return h.Sum64()
+}
+
+// hashExtension hashes a name and value; a sum of such does not depend on the
+// order of headers.
+func hashExtension(name string, value []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	h.WriteString(name)
+	h.WriteByte(0) // in no name
+	h.Write(value)
+	return h.Sum64()
+}
+
+func writeUint64(h *maphash.Hash, n uint64) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	h.Write(b[:])
+}

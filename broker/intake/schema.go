@@ -1,0 +1,284 @@
+package intake
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"datafordeler/broker"
+	"datafordeler/broker/jsondoc"
+)
+
+type schema struct {
+	version  string
+	uri      string
+	compiled *jsonschema.Schema
+}
+
+// noLoader refuses what is not in the schema itself.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("%s lies outside the schema: files and the network are not read; put what is referred to under $defs", url)
+}
+
+func (d *Dataset) compileSchemas(ds *broker.Dataset) error {
+	if len(ds.Schemas) == 0 {
+		return errors.New("no schema is declared")
+	}
+	taken := map[string]bool{}
+	for _, s := range ds.Schemas {
+		for _, name := range [...]string{s.Version, s.URI} {
+			if name != "" && taken[name] {
+				return fmt.Errorf("two schemas go by %q", name)
+			}
+			taken[name] = true
+		}
+		if s.Version == "" {
+			return errors.New("a schema has no version")
+		}
+		var doc jsondoc.Doc
+		if err := doc.Parse(s.Document, maxMaxDepth); err != nil {
+			return fmt.Errorf("schema %s: %w", s.Version, err)
+		}
+		value := generic(&doc, 0)
+		c := jsonschema.NewCompiler()
+		c.DefaultDraft(jsonschema.Draft2020)
+		c.AssertFormat()
+		c.UseLoader(noLoader{})
+		const location = "https://schema.invalid/"
+		if err := c.AddResource(location, value); err != nil {
+			return fmt.Errorf("schema %s: %w", s.Version, err)
+		}
+		compiled, err := c.Compile(location)
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", s.Version, err)
+		}
+		collectNames(value, d.known)
+		d.schemas = append(d.schemas, schema{s.Version, s.URI, compiled})
+	}
+	if d.current = d.schema([]byte(ds.Current)); ds.Current == "" || d.current == nil || d.current.version != ds.Current {
+		return fmt.Errorf("the current schema is %q, which is not declared", ds.Current)
+	}
+	return nil
+}
+
+// schema finds a version by what dataschema says; the current one where it
+// says nothing.
+func (d *Dataset) schema(name []byte) *schema {
+	if len(name) == 0 {
+		return d.current
+	}
+	for i := range d.schemas {
+		if s := &d.schemas[i]; s.version == string(name) || (s.uri != "" && s.uri == string(name)) {
+			return s
+		}
+	}
+	return nil
+}
+
+// collectNames gathers the member names that a schema declares.
+func collectNames(v any, into map[string]struct{}) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			if names, ok := below.(map[string]any); ok && key == "properties" {
+				for name := range names {
+					into[name] = struct{}{}
+				}
+			}
+			collectNames(below, into)
+		}
+	case []any:
+		for _, below := range v {
+			collectNames(below, into)
+		}
+	}
+}
+
+// validate holds the payload to the schema. This is the library's way; a
+// validator compiled to run on the tape can take its place.
+func (d *Dataset) validate(s *schema, doc *jsondoc.Doc) *broker.Rejection {
+	for i, n := range doc.Nodes() {
+		if n.Kind == jsondoc.Number && !reasonable(doc.Bytes(i)) {
+			return &broker.Rejection{Code: broker.RejectMalformedJSON, Pointer: safePointer(doc.AppendTokens(nil, i), d.known),
+				Detail: "the number is beyond what JSON carries between systems: at most 100 characters and a magnitude of 1e±308 (RFC 7493, 2.2)"}
+		}
+	}
+	err := s.compiled.Validate(generic(doc, 0))
+	if err == nil {
+		return nil
+	}
+	var invalid *jsonschema.ValidationError
+	if !errors.As(err, &invalid) {
+		return reject(broker.RejectSchema, "the payload does not follow the schema") // what else it says could hold a value
+	}
+	return d.rejectSchema(s, invalid, doc)
+}
+
+// reasonable bounds a number: its exact value, which the library computes,
+// would otherwise take any amount of memory, as 1e999999999 shows.
+func reasonable(number []byte) bool {
+	if len(number) <= 18 && bytes.IndexByte(number, 'e') < 0 && bytes.IndexByte(number, 'E') < 0 {
+		return true
+	}
+	if len(number) > 100 {
+		return false
+	}
+	if i := bytes.IndexAny(number, "eE"); i >= 0 {
+		exponent, err := strconv.Atoi(string(number[i+1:]))
+		return err == nil && exponent >= -308-100 && exponent <= 308
+	}
+	return true
+}
+
+// generic makes the values that the library takes; numbers keep their digits.
+func generic(doc *jsondoc.Doc, i int) any {
+	n := doc.Node(i)
+	switch n.Kind {
+	case jsondoc.Object:
+		m := make(map[string]any, 8)
+		for c := i + 1; c < int(n.Next); c = int(doc.Node(c).Next) {
+			m[string(doc.Name(c))] = generic(doc, c)
+		}
+		return m
+	case jsondoc.Array:
+		a := []any{}
+		for c := i + 1; c < int(n.Next); c = int(doc.Node(c).Next) {
+			a = append(a, generic(doc, c))
+		}
+		return a
+	case jsondoc.String:
+		return string(doc.AppendText(nil, i))
+	case jsondoc.Number:
+		return json.Number(doc.Bytes(i))
+	case jsondoc.True:
+		return true
+	case jsondoc.False:
+		return false
+	}
+	return nil
+}
+
+// rejectSchema tells of one violation, the first by place and then by keyword,
+// so that the same record gets the same answer. Of the library's words none
+// are passed on: they quote values.
+func (d *Dataset) rejectSchema(s *schema, err *jsonschema.ValidationError, doc *jsondoc.Doc) *broker.Rejection {
+	var first *broker.Rejection
+	var walk func(e *jsonschema.ValidationError)
+	walk = func(e *jsonschema.ValidationError) {
+		switch e.ErrorKind.(type) {
+		case *kind.AnyOf, *kind.OneOf, *kind.Not, *kind.Contains, *kind.MinContains, *kind.MaxContains, *kind.PropertyNames:
+			// What lies below are the ways in which each alternative failed.
+		default:
+			if len(e.Causes) > 0 {
+				for _, c := range e.Causes {
+					walk(c)
+				}
+				return
+			}
+		}
+		r := &broker.Rejection{
+			Code:    broker.RejectSchema,
+			Detail:  d.describeViolation(s, e),
+			Pointer: safePointer(tokensOf(doc, e.InstanceLocation), d.known),
+		}
+		if first == nil || r.Pointer < first.Pointer || (r.Pointer == first.Pointer && r.Detail < first.Detail) {
+			first = r
+		}
+	}
+	walk(err)
+	return first
+}
+
+// tokensOf tells names from indexes by the document itself.
+func tokensOf(doc *jsondoc.Doc, location []string) []jsondoc.Token {
+	var tokens []jsondoc.Token
+	at := 0
+	for _, name := range location {
+		switch n := doc.Node(at); n.Kind {
+		case jsondoc.Array:
+			index, err := strconv.Atoi(name)
+			if err != nil {
+				return tokens
+			}
+			tokens = append(tokens, jsondoc.Token{Index: index})
+			at++
+			for range index {
+				at = int(doc.Node(at).Next)
+			}
+		default:
+			if at = doc.Find(at, name); at < 0 {
+				return tokens
+			}
+			tokens = append(tokens, jsondoc.Token{Name: name, Index: -1})
+		}
+	}
+	return tokens
+}
+
+// describeViolation says which keyword of the schema was not met, from the
+// schema's own content and nothing of the record's.
+func (d *Dataset) describeViolation(s *schema, e *jsonschema.ValidationError) string {
+	var what string
+	switch k := e.ErrorKind.(type) {
+	case *kind.Type:
+		what = "is " + k.Got + ", where the schema wants " + strings.Join(k.Want, " or ")
+	case *kind.Required:
+		what = "lacks " + quoted(k.Missing)
+	case *kind.DependentRequired:
+		what = "lacks " + quoted(k.Missing) + ", required with " + strconv.Quote(k.Prop)
+	case *kind.Dependency:
+		what = "lacks " + quoted(k.Missing) + ", required with " + strconv.Quote(k.Prop)
+	case *kind.AdditionalProperties:
+		what = fmt.Sprintf("has %d member(s) that the schema does not declare", len(k.Properties))
+	case *kind.Enum:
+		what = "is none of the values that the schema lists"
+	case *kind.Const:
+		what = "is not the value that the schema fixes"
+	case *kind.Format:
+		what = "is not of the format " + k.Want
+	case *kind.Pattern:
+		what = "does not match the pattern " + strconv.Quote(k.Want)
+	case *kind.MinLength:
+		what = fmt.Sprintf("is shorter than %d characters", k.Want)
+	case *kind.MaxLength:
+		what = fmt.Sprintf("is longer than %d characters", k.Want)
+	case *kind.MinItems:
+		what = fmt.Sprintf("has fewer than %d elements", k.Want)
+	case *kind.MaxItems:
+		what = fmt.Sprintf("has more than %d elements", k.Want)
+	case *kind.Minimum:
+		what = "is below the minimum"
+	case *kind.Maximum:
+		what = "is above the maximum"
+	case *kind.ExclusiveMinimum:
+		what = "is not above the exclusive minimum"
+	case *kind.ExclusiveMaximum:
+		what = "is not below the exclusive maximum"
+	default:
+		what = "is not allowed"
+	}
+	keyword := ""
+	if path := e.ErrorKind.KeywordPath(); len(path) > 0 {
+		keyword = "/" + path[0]
+	}
+	_, fragment, _ := strings.Cut(e.SchemaURL, "#")
+	return fmt.Sprintf("%s (schema %s, #%s%s)", what, s.version, fragment, keyword)
+}
+
+func quoted(names []string) string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	for i := range names {
+		names[i] = strconv.Quote(names[i])
+	}
+	return strings.Join(names, ", ")
+}
