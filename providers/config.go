@@ -108,7 +108,7 @@ func (c Config) check() error {
 		fault("Source: empty; give the URI of the system that publishes, such as urn:example:payroll")
 	} else if _, err := url.Parse(c.Source); err != nil || checkText(c.Source, maxAttribute) != nil {
 		fault("Source: not a URI reference (RFC 3986)")
-	} else if maskDigits(c.Source) != c.Source {
+	} else if elevenDigits(c.Source) {
 		fault("Source: holds eleven digits in a row, which could be a person's number; name a system")
 	}
 	if _, err := c.Subject.Tokens(); err != nil {

@@ -189,6 +189,9 @@ func checkAttributes(e *Event, source, typ string) error {
 		if err := checkText(a.value, a.max); err != nil {
 			return fmt.Errorf("attribute %s %w", a.name, err)
 		}
+		if a.required && elevenDigits(a.value) {
+			return fmt.Errorf("attribute %s holds eleven digits in a row, which could be a person's number; put it in the payload", a.name)
+		}
 	}
 	if y := e.Time.Year(); !e.Time.IsZero() && (y < 1 || y > 9999) {
 		return errors.New("attribute time has a year outside 1 to 9999 (RFC 3339)")
@@ -224,7 +227,7 @@ func validAttributeName(s string) bool {
 			return false
 		}
 	}
-	return maskDigits(s) == s
+	return !elevenDigits(s)
 }
 
 func checkText(s string, most int) error {
@@ -234,8 +237,8 @@ func checkText(s string, most int) error {
 	if !utf8.ValidString(s) {
 		return errors.New("is not UTF-8")
 	}
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] == 0x7f {
+	for _, r := range s {
+		if r < 0x20 || r >= 0x7f && r <= 0x9f {
 			return errors.New("has a control character")
 		}
 	}
@@ -324,25 +327,16 @@ func SourceTopic(prefix string, dataset broker.DatasetID) string {
 	return prefix + "source." + string(dataset)
 }
 
-// maskDigits replaces each run of eleven or more digits: error messages hold
-// names and positions, and some registers use a person's number as a name.
-func maskDigits(s string) string {
-	var out []byte
-	for i := 0; i < len(s); {
-		j := i
-		for j < len(s) && s[j] >= '0' && s[j] <= '9' {
-			j++
+// elevenDigits tells whether s may hold a person's number. The broker rejects
+// such sources and types, since they go on to consumers and decisions.
+func elevenDigits(s string) bool {
+	run := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			run = 0
+		} else if run++; run == 11 {
+			return true
 		}
-		switch {
-		case j-i >= 11:
-			out = append(out, "***"...)
-		case j > i:
-			out = append(out, s[i:j]...)
-		default:
-			out = append(out, s[i])
-			j = i + 1
-		}
-		i = j
 	}
-	return string(out)
+	return false
 }

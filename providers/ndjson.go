@@ -154,14 +154,16 @@ func parseCloudEvent(members map[string]json.RawMessage) (Event, error) {
 	var hasData bool
 	for name, raw := range members {
 		if name == "data" {
-			e.Data, hasData = raw, true
+			if string(raw) != "null" { // CloudEvents' JSON format: as if absent
+				e.Data, hasData = raw, true
+			}
 			continue
 		}
 		if !validAttributeName(name) && name != "data_base64" {
 			return Event{}, errors.New("an attribute's name is not 1 to 40 of a–z and 0–9 (CloudEvents 1.0)")
 		}
 		if string(raw) == "null" {
-			continue // CloudEvents' JSON format: as if absent
+			continue
 		}
 		value, err := scalar(raw)
 		if err != nil {
@@ -192,7 +194,7 @@ func parseCloudEvent(members map[string]json.RawMessage) (Event, error) {
 			if e.Data, err = base64.StdEncoding.DecodeString(value); err != nil {
 				return Event{}, errors.New("data_base64 is not base 64")
 			}
-			if members["data"] != nil {
+			if d := members["data"]; d != nil && string(d) != "null" {
 				return Event{}, errors.New("data and data_base64 exclude each other")
 			}
 			hasData = true

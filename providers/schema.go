@@ -59,7 +59,10 @@ func (s *schema) check(data []byte) error {
 			return
 		}
 		at := "/" + strings.Join(v.InstanceLocation, "/")
-		where = append(where, fmt.Sprintf("%s breaks %q", maskDigits(at), strings.Join(v.ErrorKind.KeywordPath(), "/")))
+		if elevenDigits(at) {
+			at = "a place whose name could be a person's number"
+		}
+		where = append(where, fmt.Sprintf("%s breaks %q", at, strings.Join(v.ErrorKind.KeywordPath(), "/")))
 	})
 	if len(where) > 3 {
 		where[3] = "…"
