@@ -32,7 +32,7 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 
 	e := event{maxDepth: d.limits.MaxDepth, known: d.known, declared: d.extensions}
 	if size := msg.size(); size > d.limits.MaxBytes {
-		// The headers are small and may tell whose record it was.
+		// In binary mode the headers tell which record it was.
 		if e.readBinary(msg) == nil {
 			d.identify(&e, h, rec, source, kind)
 		}
@@ -132,16 +132,16 @@ func (d *Dataset) describe(e *event, h Hasher, rec *broker.Record) *broker.Rejec
 	return nil
 }
 
-// Identify reads from a message what Window.Restore needs, whatever the
-// dataset's declaration says by now: for records that Accept gave nil for, it
-// gives the same Event and Content. ok is false when the message cannot be
-// read so far; then it was never accepted.
-func Identify(msg *Message, limits Limits, h Hasher, doc *jsondoc.Doc) (id broker.EventHash, content uint64, ok bool) {
-	e := event{maxDepth: limits.MaxDepth}
-	if msg.size() > limits.MaxBytes || e.read(msg, doc) != nil || e.required() != nil {
+// Identify reads what Window.Restore needs from a message that Accept gave nil
+// for, and gives the same Event and Content. It does not judge the message
+// again: the declaration may have changed since, and what was decided then
+// counts. ok is false for what cannot have been accepted.
+func (d *Dataset) Identify(msg *Message, h Hasher, doc *jsondoc.Doc) (id broker.EventHash, content uint64, ok bool) {
+	e := event{maxDepth: maxMaxDepth}
+	if e.read(msg, doc) != nil || e.required() != nil {
 		return broker.EventHash{}, 0, false
 	}
-	id = h.Event(msg.Dataset, string(e.core[attrSource]), string(e.core[attrID]))
+	id = h.Event(d.id, string(e.core[attrSource]), string(e.core[attrID]))
 	return id, e.content(), true
 }
 
