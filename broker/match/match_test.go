@@ -61,7 +61,7 @@ func TestIndexEqualsScan(t *testing.T) {
 			d := rapid.SampledFrom(datasets).Draw(t, "dataset")
 			attr := rapid.Custom(func(t *rapid.T) string { return rapid.SampledFrom(d.Attributes).Draw(t, "a").Name })
 			x := &broker.Terms{Dataset: d, Package: &broker.RightsPackage{}}
-			x.Subscription.ID = broker.SubscriptionID(fmt.Sprintf("s%02d", (i*7)%n))
+			x.Subscription.ID = broker.SubscriptionID(fmt.Sprintf("s%02d", i*7%13)) // n names in no order
 			for range rapid.IntRange(0, 2).Draw(t, "conditions") {
 				x.Package.Filter = append(x.Package.Filter, broker.Condition{Attribute: attr.Draw(t, "f"), In: vals.Draw(t, "in"), NotIn: vals.Draw(t, "notIn")})
 			}
@@ -77,9 +77,6 @@ func TestIndexEqualsScan(t *testing.T) {
 				}
 			}
 			terms = append(terms, x)
-		}
-		if n > 0 && n%7 == 0 {
-			t.Skip("names would not be different")
 		}
 		x := New(terms)
 		dst := []*broker.Terms{nil} // what stands in dst stays
@@ -143,8 +140,8 @@ func TestNoAllocation(t *testing.T) {
 	rec := &broker.Record{HasSubject: true, Subject: broker.SubjectKey{1}, Attributes: []string{"3", ""}}
 	rec.Dataset = "inntekt"
 	dst := x.Match(nil, rec, listed)
-	if len(dst) != 7 {
-		t.Fatalf("%d in scope, want 4 by municipality and 3 by case", len(dst))
+	if len(dst) != 5 {
+		t.Fatalf("%d in scope, want 4 by municipality and 1 by case", len(dst))
 	}
 	if n := testing.AllocsPerRun(1000, func() { dst = x.Match(dst[:0], rec, listed) }); n >= 1 {
 		t.Errorf("%v allocations", n)

@@ -1,0 +1,295 @@
+package registry
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"datafordeler/broker"
+)
+
+// world is the state with the declarations laid over it: what would be, if all
+// were applied. Every rule is asked of all of it, so that a declaration that
+// breaks something registered before is a fault as well.
+type world struct {
+	catalogue
+	docs    map[docKey]*Document // of what the declarations declare
+	schemas map[broker.DatasetID][]*jsonschema.Schema
+	faults  Faults
+	faulty  map[*Document]bool
+}
+
+type docKey struct {
+	kind Kind
+	id   string
+}
+
+func newWorld(s *State, docs []Document) *world {
+	w := &world{
+		catalogue: s.catalogue.clone(),
+		docs:      map[docKey]*Document{},
+		schemas:   map[broker.DatasetID][]*jsonschema.Schema{},
+		faulty:    map[*Document]bool{},
+	}
+	for i := range docs {
+		d := &docs[i]
+		k := docKey{d.Kind, d.ID()}
+		if other := w.docs[k]; other != nil {
+			w.at(at{d, "declared"}, "", fmt.Sprintf("%s %q is declared at %s:%d as well", d.Kind, k.id, other.File, other.Line), "keep one")
+			continue
+		}
+		w.docs[k] = d
+		// Subscriptions are tied to their mailboxes when they are put, in order.
+		switch v := d.Body.(type) {
+		case *broker.Subscription:
+			w.subscriptions[v.ID] = v
+		case *broker.Agreement:
+			w.agreements[v.ID] = v
+		default:
+			w.put(v)
+		}
+	}
+	return w
+}
+
+// at is a declared thing, or a registered one whose doc is nil.
+type at struct {
+	doc  *Document
+	what string // "agreement a1"
+}
+
+func (w *world) of(kind Kind, id string) at {
+	return at{w.docs[docKey{kind, id}], string(kind) + " " + id}
+}
+
+func (w *world) at(a at, path, what, remedy string) {
+	if a.doc == nil {
+		w.faults = append(w.faults, Fault{What: a.what + ": " + what, Remedy: remedy})
+		return
+	}
+	w.faulty[a.doc] = true
+	w.faults = append(w.faults, Fault{a.doc.File, a.doc.line(path), what, remedy})
+}
+
+// validate asks every rule of everything.
+func (w *world) validate() {
+	for _, o := range sorted(w.organisations) {
+		w.organisation(o)
+	}
+	for _, d := range sorted(w.datasets) {
+		w.dataset(d)
+	}
+	for _, b := range sorted(w.bases) {
+		w.basis(b)
+	}
+	for _, ref := range w.packageRefs() {
+		w.rightsPackage(w.packages[ref])
+	}
+	for _, m := range sorted(w.mailboxes) {
+		w.mailbox(m)
+	}
+	for _, a := range sorted(w.agreements) {
+		w.agreement(a)
+	}
+	w.overlaps()
+	for _, s := range sorted(w.subscriptions) {
+		w.subscription(s)
+	}
+	w.sharedMailboxes()
+	for _, d := range sorted(w.delegations) {
+		w.delegation(d)
+	}
+}
+
+// name checks an identifier that becomes part of a topic name or a key.
+func (w *world) name(a at, path, id string) {
+	if err := broker.CheckName(id); err != nil {
+		w.at(a, path, err.Error(), "")
+	}
+}
+
+// noPerson refuses texts in which a person's number could stand.
+func (w *world) noPerson(a at, path string, texts ...string) {
+	for _, t := range texts {
+		if elevenDigits(t) {
+			w.at(a, path, "eleven digits in a row could be a person's number", "leave it out, or name a function instead")
+		}
+	}
+}
+
+func (w *world) knownOrg(a at, path string, n broker.OrgNumber) bool {
+	if w.organisations[n] != nil {
+		return true
+	}
+	if _, err := broker.ParseOrgNumber(string(n)); err != nil {
+		w.at(a, path, err.Error(), "")
+	} else {
+		w.at(a, path, fmt.Sprintf("organisation %s is not declared", n), "declare it with kind: organisation, or correct the number")
+	}
+	return false
+}
+
+func (w *world) knownDataset(a at, path string, id broker.DatasetID) *broker.Dataset {
+	d := w.datasets[id]
+	if d == nil {
+		w.at(a, path, fmt.Sprintf("dataset %q is not declared", string(id)), "declare it with kind: dataset"+known(sorted(w.datasets), func(d *broker.Dataset) string { return string(d.ID) }))
+	}
+	return d
+}
+
+// known names what there is, where that is little enough to help.
+func known[V any](all []V, id func(V) string) string {
+	if len(all) == 0 || len(all) > 8 {
+		return ", or correct the name"
+	}
+	var s []string
+	for _, v := range all {
+		s = append(s, id(v))
+	}
+	return ", or name one of " + strings.Join(s, ", ")
+}
+
+func (w *world) interval(a at, path string, i broker.Interval) {
+	if err := i.Check(); err != nil {
+		w.at(a, path, err.Error(), "let it end after it begins, or leave out to")
+	}
+}
+
+func oneOf[T ~string](w *world, a at, path string, v T, allowed ...T) {
+	if slices.Contains(allowed, v) {
+		return
+	}
+	var s []string
+	for _, x := range allowed {
+		s = append(s, string(x))
+	}
+	w.at(a, path, fmt.Sprintf("%s is %q", path, string(v)), "want one of "+strings.Join(s, ", "))
+}
+
+func (w *world) organisation(o *broker.Organisation) {
+	a := w.of(KindOrganisation, string(o.Number))
+	if _, err := broker.ParseOrgNumber(string(o.Number)); err != nil {
+		w.at(a, "number", err.Error(), "look it up in Enhetsregisteret")
+	}
+	if o.Name == "" {
+		w.at(a, "name", "an organisation has a name", "")
+	}
+	w.noPerson(a, "name", o.Name)
+	w.noPerson(a, "contact", o.Contact)
+	for i, t := range o.Types {
+		w.name(a, "types/"+strconv.Itoa(i), t)
+	}
+}
+
+var extensionName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
+
+func (w *world) dataset(d *broker.Dataset) {
+	a := w.of(KindDataset, string(d.ID))
+	w.name(a, "id", string(d.ID))
+	w.name(a, "purpose", string(d.Purpose))
+	w.knownOrg(a, "owner", d.Owner)
+	oneOf(w, a, "accessRights", d.AccessRights, broker.Public, broker.Restricted, broker.NonPublic)
+	if d.Partitions < 0 {
+		w.at(a, "partitions", fmt.Sprintf("partitions is %d", d.Partitions), "want 1 or more, or leave it out for the default")
+	}
+	whole := w.compileAll(a, d)
+	// What a record may lack in one version it may have in another, so names
+	// are held to all versions together; the subject must be in each.
+	lacks := func(path string, p broker.Pointer, each bool) {
+		if _, err := p.Tokens(); err != nil {
+			w.at(a, path, err.Error(), "")
+		} else if whole && !w.declares(d.ID, p, each) {
+			w.at(a, path, fmt.Sprintf("the schema has no %s", p), "correct the pointer, or declare a schema version that has it")
+		}
+	}
+	switch d.Subject.Kind {
+	case broker.Person, broker.OrganisationSubject, broker.PropertySubject:
+		if d.Subject.Pointer == "" {
+			w.at(a, "subject", "a subject rule says where the identifier stands", "give pointer, or kind: none")
+		} else {
+			lacks("subject/pointer", d.Subject.Pointer, true)
+		}
+	case broker.NoSubject:
+		if d.Subject.Pointer != "" {
+			w.at(a, "subject/pointer", "a dataset without subjects has no pointer to them", "leave it out, or say the kind")
+		}
+	default:
+		oneOf(w, a, "subject/kind", d.Subject.Kind, broker.Person, broker.OrganisationSubject, broker.PropertySubject, broker.NoSubject)
+	}
+	seen := map[string]bool{}
+	for i, at := range d.Attributes {
+		path := "attributes/" + strconv.Itoa(i)
+		w.name(a, path+"/name", at.Name)
+		if seen[at.Name] {
+			w.at(a, path+"/name", fmt.Sprintf("attribute %q stands twice", at.Name), "keep one")
+		}
+		seen[at.Name] = true
+		switch {
+		case (at.Pointer == "") == (at.Extension == ""):
+			w.at(a, path, fmt.Sprintf("attribute %q comes from the payload or from a CloudEvents extension", at.Name), "give pointer or extension, not both")
+		case at.Extension != "" && !extensionName.MatchString(at.Extension):
+			w.at(a, path+"/extension", fmt.Sprintf("extension %q", at.Extension), "CloudEvents attribute names are 1 to 20 of a–z and 0–9")
+		case at.Pointer != "":
+			lacks(path+"/pointer", at.Pointer, !at.Optional)
+		}
+	}
+	for _, p := range sortedKeys(d.Concepts) {
+		lacks("concepts/"+string(p), p, false)
+	}
+}
+
+// compileAll compiles a dataset's schema versions; false where one failed, so
+// that nothing is said to be missing from what could not be read.
+func (w *world) compileAll(a at, d *broker.Dataset) bool {
+	if len(d.Schemas) == 0 {
+		w.at(a, "schemas", "a dataset declares at least one schema version", "")
+		return false
+	}
+	ok, current := true, false
+	versions, uris := map[string]bool{}, map[string]bool{}
+	for i := range d.Schemas {
+		s := &d.Schemas[i]
+		path := "schemas/" + strconv.Itoa(i)
+		if s.Version == "" || versions[s.Version] {
+			w.at(a, path+"/version", fmt.Sprintf("schema version %q is empty or stands twice", s.Version), "name each version once")
+		}
+		if s.URI != "" && uris[s.URI] {
+			w.at(a, path+"/uri", fmt.Sprintf("two schema versions have the URI %s", s.URI), "a record must be able to say which it means")
+		}
+		versions[s.Version], uris[s.URI] = true, true
+		current = current || s.Version == d.Current
+		c, err := compile(s)
+		if err != nil {
+			w.at(a, path+"/document", schemaFault(err), "")
+			ok = false
+			continue
+		}
+		w.schemas[d.ID] = append(w.schemas[d.ID], c)
+	}
+	if !current {
+		w.at(a, "current", fmt.Sprintf("current is %q, which is none of the schema versions", d.Current), "name one of them")
+	}
+	if !ok {
+		delete(w.schemas, d.ID)
+	}
+	return ok
+}
+
+// declares asks the compiled versions of a dataset; none compiled is not a fault
+// of the pointer's.
+func (w *world) declares(id broker.DatasetID, p broker.Pointer, each bool) bool {
+	versions := w.schemas[id]
+	if len(versions) == 0 {
+		return true
+	}
+	for _, s := range versions {
+		if reaches(s, p) != each {
+			return !each
+		}
+	}
+	return each
+}

@@ -1,0 +1,314 @@
+package registry
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"datafordeler/broker"
+)
+
+var (
+	gdprArticle = regexp.MustCompile(`^A(6-1-[a-f]|9-2-[a-j])$`)
+	orgLike     = regexp.MustCompile(`^[0-9]{9}$`)
+)
+
+func (w *world) basis(b *broker.LegalBasis) {
+	a := w.of(KindBasis, string(b.ID))
+	w.name(a, "id", string(b.ID))
+	oneOf(w, a, "type", b.Type, broker.Lov, broker.Samtykke)
+	if len(b.Sides) == 0 {
+		w.at(a, "sides", "a legal basis has at least one side", "want disclosure, collection or confidentiality")
+	}
+	for i, s := range b.Sides {
+		oneOf(w, a, "sides/"+strconv.Itoa(i), s, broker.Disclosure, broker.Collection, broker.Confidentiality)
+	}
+	if b.Title == "" {
+		w.at(a, "title", "a legal basis has a title", "")
+	}
+	if b.ELI != "" {
+		if u, err := url.Parse(b.ELI); err != nil || u.Scheme != "https" || !strings.Contains(u.Path, "/eli/") {
+			w.at(a, "eli", fmt.Sprintf("%q is not a European Legislation Identifier", b.ELI), "want such as https://lovdata.no/eli/lov/2012/06/22/43")
+		}
+	}
+	if !gdprArticle.MatchString(b.GDPR) {
+		w.at(a, "gdpr", fmt.Sprintf("gdpr is %q", b.GDPR), "want the article in DPV's notation: A6-1-a for consent, A6-1-c for a legal obligation, A6-1-e for a public task")
+	}
+	for i, d := range b.Datasets {
+		path := "datasets/" + strconv.Itoa(i)
+		ds := w.knownDataset(a, path, d)
+		if ds != nil && b.About != nil && ds.AttributeIndex(b.About.Attribute) < 0 {
+			w.at(a, "about/attribute", fmt.Sprintf("dataset %s has no attribute %q", d, b.About.Attribute), "name one of its attributes, or declare it there")
+		}
+	}
+	for i, p := range b.Purposes {
+		w.name(a, "purposes/"+strconv.Itoa(i), string(p))
+	}
+	for i, r := range b.Recipients {
+		path := "recipients/" + strconv.Itoa(i)
+		if orgLike.MatchString(r) {
+			w.knownOrg(a, path, broker.OrgNumber(r))
+		} else {
+			w.name(a, path, r)
+		}
+	}
+	w.interval(a, "valid", b.Valid)
+	if b.About != nil && b.About.To != "" && b.About.To < b.About.From {
+		w.at(a, "about", fmt.Sprintf("about ends (%s) before it begins (%s)", b.About.To, b.About.From), "ISO 8601 periods order as text does")
+	}
+	w.assessment(a, "assessed", &b.Assessed)
+}
+
+func (w *world) assessment(a at, path string, s *broker.Assessment) {
+	if s.By == "" {
+		w.at(a, path, "an assessment says which function made it", "give by")
+	}
+	w.noPerson(a, path, s.By, s.Note)
+	if !s.Review.IsZero() && !s.At.IsZero() && s.Review.Before(s.At) {
+		w.at(a, path+"/review", "the assessment is to be reviewed before it was made", "correct at or review")
+	}
+}
+
+func (w *world) packageRefs() []broker.PackageRef {
+	return slices.SortedFunc(maps.Keys(w.packages), func(a, b broker.PackageRef) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
+	})
+}
+
+func (w *world) rightsPackage(p *broker.RightsPackage) {
+	a := w.of(KindPackage, idOf(p))
+	w.name(a, "id", p.ID)
+	if p.Version < 1 {
+		w.at(a, "version", fmt.Sprintf("version is %d", p.Version), "count from 1")
+	}
+	if p.Title == "" {
+		w.at(a, "title", "a rights package has a title", "")
+	}
+	w.assessment(a, "assessment", &p.Assessment)
+	if len(p.Fields) == 0 {
+		w.at(a, "fields", "a rights package with no field permits nothing", "name the fields that may leave")
+	}
+	d := w.knownDataset(a, "dataset", p.Dataset)
+	if d == nil {
+		return
+	}
+	pointer := func(path string, f broker.Pointer) {
+		if _, err := f.Tokens(); err != nil {
+			w.at(a, path, err.Error(), "")
+		} else if f == "" {
+			w.at(a, path, "the empty pointer is the whole record, with whatever is added to it later", "name the fields")
+		} else if !w.declares(d.ID, f, false) {
+			w.at(a, path, fmt.Sprintf("the schema of dataset %s has no %s", d.ID, f), "correct the pointer, or declare a schema version that has it")
+		}
+	}
+	for i, f := range p.Fields {
+		path := "fields/" + strconv.Itoa(i)
+		pointer(path, f)
+		for _, o := range p.Fields[:i] {
+			if o.Covers(f) || f.Covers(o) {
+				w.at(a, path, fmt.Sprintf("%s and %s: one permits the other already", o, f), "keep the one that is meant: the narrower, unless all below the wider may leave")
+			}
+		}
+	}
+	for i := range p.Filter {
+		w.condition(a, "filter/"+strconv.Itoa(i), d, &p.Filter[i])
+	}
+	if s := p.Shielding; s != nil {
+		w.condition(a, "shielding/when", d, &s.When)
+		for i, f := range s.Remove {
+			pointer("shielding/remove/"+strconv.Itoa(i), f)
+		}
+		if s.Body == (len(s.Remove) > 0) {
+			w.at(a, "shielding", "shielding removes named fields or the whole body", "give remove, or body: true, not both")
+		}
+	}
+}
+
+func (w *world) condition(a at, path string, d *broker.Dataset, c *broker.Condition) {
+	if d.AttributeIndex(c.Attribute) < 0 {
+		w.at(a, path+"/attribute", fmt.Sprintf("dataset %s has no attribute %q", d.ID, c.Attribute), "name one of its attributes, or declare it there")
+	}
+	if len(c.In)+len(c.NotIn) == 0 {
+		w.at(a, path, "a condition that lists no value always holds", "give in or notIn")
+	}
+	w.noPerson(a, path, c.In...)
+	w.noPerson(a, path, c.NotIn...)
+}
+
+func (w *world) mailbox(m *broker.Mailbox) {
+	a := w.of(KindMailbox, string(m.ID))
+	w.name(a, "id", string(m.ID))
+	w.knownOrg(a, "organisation", m.Organisation)
+	if m.Client == "" {
+		w.at(a, "client", "a mailbox belongs to one client", "name the client that fetches from it")
+	}
+	w.noPerson(a, "client", m.Client)
+	oneOf(w, a, "channel", m.Channel, broker.Feed, broker.Webhook, broker.KafkaChannel)
+	if m.Partitions < 0 || m.Partitions > 4 || m.Partitions > 0 && m.Channel != broker.KafkaChannel {
+		w.at(a, "partitions", fmt.Sprintf("partitions is %d on channel %s", m.Partitions, m.Channel), "want 1 to 4, and only with channel: kafka")
+	}
+}
+
+func (w *world) agreement(g *broker.Agreement) {
+	a := w.of(KindAgreement, string(g.ID))
+	w.name(a, "id", string(g.ID))
+	w.name(a, "purpose", string(g.Purpose))
+	w.knownOrg(a, "provider", g.Provider)
+	w.knownOrg(a, "consumer", g.Consumer)
+	for path, n := range map[string]broker.OrgNumber{
+		"supplier":                          g.Supplier,
+		"cost/payer":                        g.Cost.Payer,
+		"responsibility/providerController": g.Responsibility.ProviderController,
+		"responsibility/consumerController": g.Responsibility.ConsumerController,
+	} {
+		if n != "" {
+			w.knownOrg(a, path, n)
+		}
+	}
+	if g.Supplier != "" && g.Supplier == g.Consumer {
+		w.at(a, "supplier", "the supplier is the consumer itself", "leave supplier out")
+	}
+	if w.knownDataset(a, "dataset", g.Dataset) != nil {
+		switch p := w.packages[g.Package]; {
+		case p == nil:
+			w.at(a, "package", fmt.Sprintf("rights package %s version %d is not declared", g.Package.ID, g.Package.Version), "declare it with kind: package, or correct id and version")
+		case p.Dataset != g.Dataset:
+			w.at(a, "package", fmt.Sprintf("rights package %s is on dataset %s, not on %s", p.ID, p.Dataset, g.Dataset), "name a package on the agreement's dataset")
+		}
+	}
+	for i, b := range g.Bases {
+		path := "bases/" + strconv.Itoa(i)
+		if w.bases[b] == nil {
+			w.at(a, path, fmt.Sprintf("legal basis %q is not declared", string(b)), "declare it with kind: basis, or correct the name")
+		}
+		if slices.Contains(g.Bases[:i], b) {
+			w.at(a, path, fmt.Sprintf("legal basis %q stands twice", string(b)), "keep one")
+		}
+	}
+	oneOf(w, a, "cost/model", g.Cost.Model, "", broker.Free, broker.PerRecord, broker.PerInhab, broker.YearlyBand, broker.PoolShare, broker.JoiningFee)
+	if g.Cost.Ceiling < 0 {
+		w.at(a, "cost/ceiling", fmt.Sprintf("ceiling is %d", g.Cost.Ceiling), "want a number of deliveries, or leave it out for no ceiling")
+	}
+	oneOf(w, a, "corrections", g.Corrections, broker.DeliverCorrections, broker.RefuseCorrections)
+	oneOf(w, a, "status", g.Status, broker.Proposed, broker.Accepted, broker.Active, broker.Suspended, broker.Ended)
+	w.interval(a, "valid", g.Valid)
+	if g.Framework != "" && (w.agreements[g.Framework] == nil || g.Framework == g.ID) {
+		w.at(a, "framework", fmt.Sprintf("framework agreement %q is not declared", string(g.Framework)), "declare it, or correct the name")
+	}
+}
+
+// overlaps finds agreements on the same thing at the same time: of two answers to
+// one question, neither could be cited.
+func (w *world) overlaps() {
+	type key struct {
+		provider, consumer broker.OrgNumber
+		dataset            broker.DatasetID
+		purpose            broker.Purpose
+	}
+	same := map[key][]*broker.Agreement{}
+	for _, g := range sorted(w.agreements) {
+		if g.Status != broker.Ended {
+			k := key{g.Provider, g.Consumer, g.Dataset, g.Purpose}
+			same[k] = append(same[k], g)
+		}
+	}
+	for _, l := range same {
+		for i, g := range l {
+			for _, o := range l[:i] {
+				if !g.Valid.Overlaps(o.Valid) {
+					continue
+				}
+				a, other := w.of(KindAgreement, string(g.ID)), o
+				if a.doc == nil { // say it where it can be corrected
+					a, other = w.of(KindAgreement, string(o.ID)), g
+				}
+				w.at(a, "valid", fmt.Sprintf("overlaps agreement %s: same provider, consumer, dataset and purpose, at the same time", other.ID), "end one (status: ended), or let its interval stop where the other begins")
+			}
+		}
+	}
+}
+
+func (w *world) subscription(s *broker.Subscription) {
+	a := w.of(KindSubscription, string(s.ID))
+	w.name(a, "id", string(s.ID))
+	g := w.agreements[s.Agreement]
+	if g == nil {
+		w.at(a, "agreement", fmt.Sprintf("agreement %q is not declared", string(s.Agreement)), "declare it with kind: agreement, or correct the name")
+	}
+	m := w.mailboxes[s.Mailbox]
+	if m == nil {
+		w.at(a, "mailbox", fmt.Sprintf("mailbox %q is not declared", string(s.Mailbox)), "declare it with kind: mailbox, or correct the name")
+	}
+	if g != nil && m != nil && m.Organisation != g.Receiver() {
+		w.at(a, "mailbox", fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, g.ID, g.Receiver()), "name a mailbox of the receiver: the supplier where there is one, else the consumer")
+	}
+	w.scope(a, s, g)
+}
+
+func (w *world) scope(a at, s *broker.Subscription, g *broker.Agreement) {
+	sc := s.Scope
+	oneOf(w, a, "scope/kind", sc.Kind, broker.ScopeAll, broker.ScopeAttribute, broker.ScopeListed)
+	if (sc.Kind == broker.ScopeAttribute) != (sc.Attribute != "") || (sc.Kind == broker.ScopeAttribute) != (len(sc.Values) > 0) {
+		w.at(a, "scope", fmt.Sprintf("scope %s with attribute %q and %d values", sc.Kind, sc.Attribute, len(sc.Values)), "kind: attribute has both, the others have neither")
+	}
+	w.noPerson(a, "scope/values", sc.Values...)
+	if slices.Contains(sc.Values, "") {
+		w.at(a, "scope/values", "an empty value would match every record that lacks the attribute", "leave it out")
+	}
+	if g == nil || w.datasets[g.Dataset] == nil {
+		return
+	}
+	d := w.datasets[g.Dataset]
+	if sc.Attribute != "" && d.AttributeIndex(sc.Attribute) < 0 {
+		w.at(a, "scope/attribute", fmt.Sprintf("dataset %s has no attribute %q", d.ID, sc.Attribute), "name one of its attributes, or declare it there")
+	}
+	if sc.Kind == broker.ScopeListed && d.Subject.Kind == broker.NoSubject {
+		w.at(a, "scope/kind", fmt.Sprintf("dataset %s has no subjects to list", d.ID), "use kind: all or attribute")
+	}
+}
+
+// sharedMailboxes: what one consumer may read must not lie with what is another's.
+func (w *world) sharedMailboxes() {
+	consumers := map[broker.MailboxID]*broker.Subscription{}
+	consumer := func(s *broker.Subscription) broker.OrgNumber {
+		if g := w.agreements[s.Agreement]; g != nil {
+			return g.Consumer
+		}
+		return ""
+	}
+	for _, s := range sorted(w.subscriptions) {
+		o := consumers[s.Mailbox]
+		if o == nil {
+			consumers[s.Mailbox] = s
+			continue
+		}
+		if c, d := consumer(s), consumer(o); c != d && c != "" && d != "" {
+			a := w.of(KindSubscription, string(s.ID))
+			if a.doc == nil {
+				a, o = w.of(KindSubscription, string(o.ID)), s
+			}
+			w.at(a, "mailbox", fmt.Sprintf("mailbox %s serves subscription %s of another organisation (%s)", s.Mailbox, o.ID, consumer(o)), "give each organisation a mailbox of its own")
+		}
+	}
+}
+
+func (w *world) delegation(d *broker.Delegation) {
+	a := w.of(KindDelegation, string(d.ID))
+	w.name(a, "id", string(d.ID))
+	w.knownOrg(a, "from", d.From)
+	w.knownOrg(a, "to", d.To)
+	if d.From == d.To {
+		w.at(a, "to", "an organisation does not delegate to itself", "name the supplier")
+	}
+	for i, id := range d.Datasets {
+		w.knownDataset(a, "datasets/"+strconv.Itoa(i), id)
+	}
+	w.interval(a, "valid", d.Valid)
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
