@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -153,4 +154,23 @@ func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 		to = slog.LevelWarn
 	}
 	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+}
+
+// Admin is a client for topics, offsets and groups. The caller closes it.
+func (e *Engine) Admin() (*kadm.Client, error) {
+	cl, err := e.NewClient()
+	if err != nil {
+		return nil, err
+	}
+	return kadm.NewClient(cl), nil
+}
+
+// EnsureTopics makes topics where they are missing; see [EnsureTopics].
+func (e *Engine) EnsureTopics(ctx context.Context, specs ...TopicSpec) error {
+	adm, err := e.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	return EnsureTopics(ctx, adm, specs...)
 }

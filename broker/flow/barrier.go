@@ -1,0 +1,132 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"datafordeler/broker"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// Unbound is a source partition in which a revision does not bind yet.
+type Unbound struct {
+	Topic     string
+	Partition int32
+	Revision  broker.Revision // decided at, so far
+	Pending   bool            // a transaction stands open on it
+}
+
+// Barrier tells when a revision binds: when no delivery that relied on an
+// older one can commit any more, on any instance.
+//
+// It does, for a partition, when the stable committed offset carries that
+// revision or a later one. Whoever decided at an older revision either has
+// committed already, and so shows the older revision; or holds the partition
+// with an open transaction, which makes the offset unstable until it ends; or
+// no longer is its owner, and then the group refuses its commit (KIP-447).
+type Barrier struct {
+	Adm     *kadm.Client
+	Control *Control
+	Topics  kafka.Topics
+	Group   string
+}
+
+// Check lists the partitions in which rev does not bind. None is binding.
+func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, error) {
+	var topics []string
+	b.Control.View(func(s *registry.State) {
+		for _, d := range s.Datasets() {
+			topics = append(topics, b.Topics.Source(string(d.ID)))
+		}
+	})
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	details, err := b.Adm.ListTopics(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	committed, err := b.Adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), b.Group, topics...)
+	if err != nil && !errors.Is(err, kerr.UnstableOffsetCommit) {
+		return nil, fmt.Errorf("reading the committed offsets of group %s: %w", b.Group, err)
+	}
+	var unbound []Unbound
+	for _, t := range topics {
+		if err := details[t].Err; err != nil {
+			if errors.Is(err, kerr.UnknownTopicOrPartition) {
+				continue // not made yet: nothing can have been decided from it
+			}
+			return nil, fmt.Errorf("topic %s: %w", t, err)
+		}
+		for p := range details[t].Partitions {
+			u := Unbound{Topic: t, Partition: p}
+			o, ok := committed.Lookup(t, p)
+			switch {
+			case !ok, o.Err == nil && o.At < 0:
+			case errors.Is(o.Err, kerr.UnstableOffsetCommit):
+				u.Pending = true
+			case o.Err != nil:
+				return nil, fmt.Errorf("committed offset of %s/%d: %w", t, p, o.Err)
+			default:
+				m, err := parseMetadata(o.Metadata)
+				if err != nil {
+					return nil, fmt.Errorf("%s/%d: %w", t, p, err)
+				}
+				if m.revision >= rev && m.topic == broker.Digest(details[t].ID) {
+					continue
+				}
+				u.Revision = m.revision
+			}
+			unbound = append(unbound, u)
+		}
+	}
+	return unbound, nil
+}
+
+// Await returns when rev binds, or with what does not when ctx ends.
+func (b *Barrier) Await(ctx context.Context, rev broker.Revision) error {
+	const every = 10 * time.Millisecond // the log has no call that waits
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var last []Unbound
+	for {
+		unbound, err := b.Check(ctx, rev)
+		switch {
+		case err == nil && len(unbound) == 0:
+			return nil
+		case err == nil:
+			last = unbound
+		case ctx.Err() == nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &NotBinding{Revision: rev, Unbound: last, Cause: ctx.Err()}
+		case <-tick.C:
+		}
+	}
+}
+
+// NotBinding is a change that was accepted and recorded, and does not bind yet.
+type NotBinding struct {
+	Revision broker.Revision
+	Unbound  []Unbound
+	Cause    error
+}
+
+func (e *NotBinding) Error() string {
+	if len(e.Unbound) == 0 {
+		return fmt.Sprintf("revision %d is recorded; whether it binds could not be read: %v", e.Revision, e.Cause)
+	}
+	u := e.Unbound[0]
+	return fmt.Sprintf("revision %d is recorded but does not bind yet in %d source partitions (first: %s/%d, at revision %d): is every instance running?",
+		e.Revision, len(e.Unbound), u.Topic, u.Partition, u.Revision)
+}
+
+func (e *NotBinding) Unwrap() error { return e.Cause }

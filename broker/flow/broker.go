@@ -1,0 +1,257 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/intake"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// Broker is one instance: it decides and routes the records of the source
+// partitions that its group gives it.
+type Broker struct {
+	cfg     Config
+	engine  *kafka.Engine
+	kafka   kafka.Config
+	topics  kafka.Topics
+	limits  intake.Limits
+	hasher  Hasher
+	control *Control
+	log     *slog.Logger
+	metrics *Metrics
+	actor   string
+	// now is the clock. Tests set it.
+	now func() time.Time
+	// evidence says why deliveries must stop for want of evidence, or nil.
+	evidence func() error
+
+	deliveryBuckets    int32
+	decisionPartitions int32
+
+	lastAlive atomic.Int64 // Unix nanoseconds of the last turn of the loop
+	held      atomic.Pointer[string]
+	totals    totals
+}
+
+// Options are what a Broker is made of.
+type Options struct {
+	Config  Config
+	Kafka   kafka.Config
+	Intake  intake.Limits
+	Engine  *kafka.Engine
+	Hasher  Hasher
+	Control *Control
+	Log     *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Evidence is asked before each transaction; an error holds deliveries
+	// until it is gone. nil is always well.
+	Evidence func() error
+}
+
+// New makes an instance. It does nothing before Run.
+func New(o Options) *Broker {
+	b := &Broker{
+		cfg: o.Config, engine: o.Engine, kafka: o.Kafka, topics: o.Kafka.Topics(), limits: o.Intake,
+		hasher: o.Hasher, control: o.Control, log: o.Log, now: o.Now, evidence: o.Evidence,
+		actor: "datafordeler/" + o.Config.Group + "-" + o.Config.Slot,
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	b.metrics = newMetrics(b)
+	return b
+}
+
+// Metrics are the instance's collectors, for main to register.
+func (b *Broker) Metrics() *Metrics { return b.metrics }
+
+// Run decides and routes until ctx ends; then it finishes the transaction under
+// way, leaves the group and returns nil. Any other return is a reason that a
+// person must look at.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.EnsureTopics(ctx); err != nil {
+		return err
+	}
+	const firstPause, longestPause = 100 * time.Millisecond, 10 * time.Second
+	pause := firstPause
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := b.session(ctx)
+		var fatal stopError
+		switch {
+		case ctx.Err() != nil && !errors.As(err, &fatal):
+			return nil
+		case errors.As(err, &fatal):
+			return err
+		}
+		b.metrics.restarts.Inc()
+		if time.Since(begun) > longestPause {
+			pause = firstPause
+		}
+		b.log.Warn("the session ended and begins anew from what is committed", "err", err, "pause", pause)
+		b.pause(ctx, pause)
+		pause = min(2*pause, longestPause)
+	}
+	return nil
+}
+
+func (b *Broker) session(ctx context.Context) error {
+	var topics []string
+	b.control.View(func(st *registry.State) {
+		for _, d := range st.Datasets() {
+			topics = append(topics, b.topics.Source(string(d.ID)))
+		}
+	})
+	for len(topics) == 0 { // nothing to consume yet: wait for the first dataset
+		changed := b.control.Changed()
+		b.control.View(func(st *registry.State) {
+			for _, d := range st.Datasets() {
+				topics = append(topics, b.topics.Source(string(d.ID)))
+			}
+		})
+		if len(topics) > 0 {
+			break
+		}
+		b.alive()
+		select {
+		case <-changed:
+		case <-time.After(b.cfg.Idle):
+		case <-ctx.Done():
+			return nil
+		}
+		if err := b.control.Err(); err != nil {
+			return stop(err)
+		}
+	}
+	if err := b.EnsureTopics(ctx); err != nil {
+		return err
+	}
+	s, err := b.newSession(topics)
+	if err != nil {
+		return err
+	}
+	defer s.txn.Close()
+	defer b.metrics.forgetAll()
+	return s.run(ctx)
+}
+
+// EnsureTopics makes the topics that the registry calls for, where missing.
+func (b *Broker) EnsureTopics(ctx context.Context) error {
+	adm, err := b.engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	specs := []kafka.TopicSpec{b.kafka.DeliveriesSpec(), b.kafka.DecisionsSpec()}
+	b.control.View(func(st *registry.State) { specs = append(specs, RegistryTopics(b.kafka, st)...) })
+	if err := kafka.EnsureTopics(ctx, adm, specs...); err != nil {
+		return err
+	}
+	ends, err := adm.ListTopics(ctx, b.topics.Deliveries(), b.topics.Decisions())
+	if err != nil {
+		return err
+	}
+	b.deliveryBuckets = int32(len(ends[b.topics.Deliveries()].Partitions))
+	b.decisionPartitions = int32(len(ends[b.topics.Decisions()].Partitions))
+	if b.deliveryBuckets == 0 || b.decisionPartitions == 0 {
+		return fmt.Errorf("topics %s and %s are not there yet", b.topics.Deliveries(), b.topics.Decisions())
+	}
+	return nil
+}
+
+// RegistryTopics are the topics that a registry's datasets and mailboxes need.
+func RegistryTopics(cfg kafka.Config, st *registry.State) []kafka.TopicSpec {
+	var specs []kafka.TopicSpec
+	for _, d := range st.Datasets() {
+		source := cfg.SourceSpec(string(d.ID))
+		if d.Partitions > 0 {
+			source.Partitions = d.Partitions
+		}
+		specs = append(specs, source, cfg.RejectedSpec(string(d.ID)))
+	}
+	for _, m := range st.Mailboxes() {
+		if m.Channel == broker.KafkaChannel {
+			spec := cfg.MailboxSpec(string(m.ID))
+			spec.Partitions = max(1, m.Partitions)
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}
+
+// gate says why no transaction may begin now.
+func (b *Broker) gate() error {
+	if err := b.engine.Err(); err != nil {
+		return err
+	}
+	if b.engine.Embedded() {
+		if free, low, err := b.engine.DiskFree(); err != nil {
+			return err
+		} else if low {
+			return fmt.Errorf("only %d MB of disk are free, below the reserve: free some space; nothing is lost meanwhile", free>>20)
+		}
+	}
+	if b.evidence != nil {
+		if err := b.evidence(); err != nil {
+			return fmt.Errorf("deliveries are held for want of evidence: %w", err)
+		}
+	}
+	return nil
+}
+
+// hold waits a little while a gate is closed, saying so once.
+func (b *Broker) hold(ctx context.Context, err error) {
+	text := err.Error()
+	if old := b.held.Swap(&text); old == nil || *old != text {
+		b.log.Warn("deliveries are held", "reason", err)
+	}
+	b.pause(ctx, 200*time.Millisecond)
+}
+
+// Held is why deliveries are held, or "".
+func (b *Broker) Held() string {
+	if p := b.held.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// alive is called at each turn of the loop.
+func (b *Broker) alive() {
+	b.lastAlive.Store(time.Now().UnixNano())
+	b.held.Store(nil)
+}
+
+// Alive is how long ago the loop last turned.
+func (b *Broker) Alive() time.Duration {
+	return time.Duration(time.Now().UnixNano() - b.lastAlive.Load())
+}
+
+func (b *Broker) pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func (b *Broker) workers() int {
+	if b.cfg.Workers > 0 {
+		return b.cfg.Workers
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// Started reports whether the loop has turned at least once.
+func (b *Broker) Started() bool { return b.lastAlive.Load() != 0 }

@@ -1,0 +1,69 @@
+package flow
+
+import (
+	"fmt"
+	"time"
+
+	"datafordeler/broker/deliver"
+)
+
+// Config is the part of the broker's configuration on its loops.
+type Config struct {
+	// Group is the consumer group that all instances of one broker share.
+	Group string `yaml:"group"`
+	// Slot tells the instances of a group apart: its transactional id is
+	// <group>-<slot>. Give each instance its own, and the same one after a
+	// restart: then a transaction left open by a kill is ended at once, and
+	// not after TransactionTimeout. Two instances on one slot fence each other.
+	Slot string `yaml:"slot"`
+	// MaxRecords is the most records in one transaction.
+	MaxRecords int `yaml:"max_records"`
+	// Idle is the longest that an instance without records waits before it
+	// looks up, for its health and its metrics.
+	Idle time.Duration `yaml:"idle"`
+	// SessionTimeout is how long a silent instance keeps its partitions.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
+	// TransactionTimeout is after how long Kafka aborts an open transaction. A
+	// withdrawal waits for that long at the most for a frozen instance.
+	TransactionTimeout time.Duration `yaml:"transaction_timeout"`
+	// Workers is how many partitions are computed at once; 0 is one a processor.
+	Workers int `yaml:"workers"`
+	// MaxDelivery is the largest delivery in bytes; a larger one is denied by name.
+	MaxDelivery int `yaml:"max_delivery"`
+}
+
+// Defaults are for one instance.
+func Defaults() Config {
+	return Config{
+		Group:              "datafordeler",
+		Slot:               "0",
+		MaxRecords:         20_000,
+		Idle:               time.Second,
+		SessionTimeout:     10 * time.Second,
+		TransactionTimeout: 10 * time.Second,
+		MaxDelivery:        deliver.MaxBatch,
+	}
+}
+
+// Validate names the first fault and its remedy.
+func (c Config) Validate() error {
+	switch {
+	case c.Group == "":
+		return fmt.Errorf("group: name the consumer group that all instances share, such as \"datafordeler\"")
+	case c.Slot == "":
+		return fmt.Errorf("slot: give each instance a slot of its own, such as \"0\"")
+	case c.MaxRecords < 1 || c.MaxRecords > 1_000_000:
+		return fmt.Errorf("max_records: %d is outside 1 to 1,000,000", c.MaxRecords)
+	case c.Idle < time.Millisecond || c.Idle > time.Minute:
+		return fmt.Errorf("idle: %v is outside 1ms to 1m", c.Idle)
+	case c.SessionTimeout < time.Second:
+		return fmt.Errorf("session_timeout: %v is below 1s", c.SessionTimeout)
+	case c.TransactionTimeout < time.Second || c.TransactionTimeout > 15*time.Minute:
+		return fmt.Errorf("transaction_timeout: %v is outside 1s to 15m (Kafka's own limit)", c.TransactionTimeout)
+	case c.Workers < 0:
+		return fmt.Errorf("workers: %d is negative", c.Workers)
+	case c.MaxDelivery < 1_000 || c.MaxDelivery > deliver.MaxBatch:
+		return fmt.Errorf("max_delivery: %d is outside 1,000 to %d", c.MaxDelivery, deliver.MaxBatch)
+	}
+	return nil
+}

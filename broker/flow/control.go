@@ -1,0 +1,263 @@
+package flow
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// Control is the fold of the control topic, kept current, and the way to
+// append to it. Every instance folds all of it in the same order.
+type Control struct {
+	engine *kafka.Engine
+	topic  string
+	client *kgo.Client
+	log    *slog.Logger
+
+	mu      sync.RWMutex    // guards all below
+	state   *registry.State // written by follow alone
+	next    int64           // offset after the last one folded
+	fate    map[int64]bool  // offset → accepted, of the latest fateKept events
+	changed chan struct{}   // closed and replaced at each fold
+	err     error           // why folding stopped; the instance must stop too
+
+	done chan struct{}
+}
+
+// fateKept bounds how many events back an appender can learn its event's fate.
+const fateKept = 200_000
+
+// OpenControl folds the control topic up to its present end, and goes on
+// folding until ctx ends. The topic must exist.
+func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, log *slog.Logger) (*Control, error) {
+	client, err := engine.NewClient(
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topics.Control(): {0: kgo.NewOffset().At(0)}}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // an event that is gone must not be skipped
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // they move next up to the end
+		kgo.FetchMaxWait(time.Second),
+	)
+	if err != nil {
+		return nil, err
+	}
+	c := &Control{
+		engine: engine, topic: topics.Control(), client: client, log: log,
+		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}), done: make(chan struct{}),
+	}
+	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(client), c.topic)
+	if err != nil {
+		client.Close()
+		return nil, fmt.Errorf("reading where topic %s ends: %w", c.topic, err)
+	}
+	go c.follow(ctx)
+	if err := c.await(ctx, func() bool { return c.next >= ends[c.topic][0] }); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close stops folding.
+func (c *Control) Close() {
+	c.client.Close()
+	<-c.done
+}
+
+// Err is why folding stopped, or nil.
+func (c *Control) Err() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.err
+}
+
+// View calls fn with the state. It stays as it is until fn returns; fn keeps
+// nothing of it but what is documented as shared and read-only.
+func (c *Control) View(fn func(*registry.State)) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	fn(c.state)
+}
+
+// Revision is the revision folded.
+func (c *Control) Revision() broker.Revision {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.Revision()
+}
+
+// Changed is closed at the next fold.
+func (c *Control) Changed() <-chan struct{} {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.changed
+}
+
+// Await returns when the revision has been folded.
+func (c *Control) Await(ctx context.Context, rev broker.Revision) error {
+	return c.await(ctx, func() bool { return c.state.Revision() >= rev })
+}
+
+func (c *Control) await(ctx context.Context, ready func() bool) error {
+	for {
+		c.mu.RLock()
+		ok, err, changed := ready(), c.err, c.changed
+		c.mu.RUnlock()
+		switch {
+		case ok:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// follow is the goroutine that folds. It ends when ctx does, when the client
+// closes, or at an event that it must not skip.
+func (c *Control) follow(ctx context.Context) {
+	defer close(c.done)
+	fail := func(err error) {
+		c.mu.Lock()
+		c.err = err
+		close(c.changed)
+		c.changed = make(chan struct{})
+		c.mu.Unlock()
+	}
+	for {
+		fetches := c.client.PollFetches(ctx)
+		if fetches.IsClientClosed() || ctx.Err() != nil {
+			fail(errors.New("the control reader was closed"))
+			return
+		}
+		for _, e := range fetches.Errors() {
+			fail(fmt.Errorf("reading topic %s: %w", e.Topic, e.Err))
+			return
+		}
+		c.mu.Lock()
+		var err error
+		fetches.EachRecord(func(r *kgo.Record) {
+			if err != nil || r.Offset < c.next {
+				return
+			}
+			if !r.Attrs.IsControl() {
+				err = c.fold(r)
+			}
+			if err == nil {
+				c.next = r.Offset + 1
+			}
+		})
+		close(c.changed)
+		c.changed = make(chan struct{})
+		if err != nil {
+			c.err = err
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *Control) fold(r *kgo.Record) error {
+	ev, err := registry.Decode(r.Value)
+	if err != nil {
+		return fmt.Errorf("control event at offset %d: %w", r.Offset, err)
+	}
+	accepted, err := c.state.Fold(ev)
+	if err != nil {
+		return fmt.Errorf("control event at offset %d: %w", r.Offset, err)
+	}
+	c.fate[r.Offset] = accepted
+	delete(c.fate, r.Offset-fateKept)
+	return nil
+}
+
+// ErrConflict is another writer's event having come first, too many times.
+var ErrConflict = errors.New("the registry kept changing while this change was being made; try again")
+
+// Append makes events from the state and appends them in one transaction. Each
+// names the revision that it was validated on; when another writer came first,
+// all of them lose, and plan is asked again on the new state. It returns the
+// revision after the events, folded here. No events is no change.
+func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
+	for range 20 {
+		c.mu.RLock()
+		events, err := plan(c.state)
+		rev := c.state.Revision()
+		c.mu.RUnlock()
+		if err != nil || len(events) == 0 {
+			return rev, err
+		}
+		offset, err := c.write(ctx, events)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.await(ctx, func() bool { return c.next > offset }); err != nil {
+			return 0, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w", offset, c.topic, err)
+		}
+		c.mu.RLock()
+		accepted := c.fate[offset]
+		c.mu.RUnlock()
+		if accepted {
+			return events[len(events)-1].Seq, nil
+		}
+	}
+	return 0, ErrConflict
+}
+
+// write produces the events in one transaction: readers of committed records
+// see all of them or none. It returns the offset of the last.
+func (c *Control) write(ctx context.Context, events []registry.Event) (int64, error) {
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return 0, err
+	}
+	client, err := c.engine.NewClient(
+		kgo.TransactionalID("datafordeler-control-"+hex.EncodeToString(nonce[:])),
+		kgo.TransactionTimeout(10*time.Second),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(30*time.Second),
+	)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	if err := client.BeginTransaction(); err != nil {
+		return 0, err
+	}
+	records := make([]*kgo.Record, len(events))
+	for i := range events {
+		value, err := registry.Encode(events[i])
+		if err != nil {
+			return 0, err
+		}
+		records[i] = &kgo.Record{Topic: c.topic, Value: value}
+	}
+	results := client.ProduceSync(ctx, records...)
+	if err := results.FirstErr(); err != nil {
+		abort, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = client.EndTransaction(abort, kgo.TryAbort) // if this fails too, the timeout aborts it
+		return 0, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+	}
+	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return 0, fmt.Errorf("committing to topic %s (it may have been written; the same command again is harmless): %w", c.topic, err)
+	}
+	return records[len(records)-1].Offset, nil
+}

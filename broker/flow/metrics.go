@@ -1,0 +1,164 @@
+package flow
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// Metrics are one instance's. Everything is counted when it has committed.
+// Labels are names from the registry and reasons; never a subject or a record.
+type Metrics struct {
+	recordsIn     *prometheus.CounterVec // dataset
+	bytesIn       *prometheus.CounterVec // dataset
+	rejected      *prometheus.CounterVec // dataset, reason
+	repeated      *prometheus.CounterVec // dataset
+	outOfScope    *prometheus.CounterVec // dataset
+	decisions     *prometheus.CounterVec // subscription, outcome, reason
+	deliveries    *prometheus.CounterVec // subscription
+	deliveryBytes *prometheus.CounterVec // subscription
+	usage         *prometheus.CounterVec // agreement
+	lag           *prometheus.GaugeVec   // dataset, partition
+	transaction   prometheus.Histogram
+	compute       prometheus.Histogram
+	size          prometheus.Histogram
+	restarts      prometheus.Counter
+	aborted       prometheus.Counter
+	revision      prometheus.GaugeFunc
+	held          prometheus.GaugeFunc
+
+	b *Broker
+}
+
+func newMetrics(b *Broker) *Metrics {
+	const ns = "datafordeler"
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help}, labels)
+	}
+	seconds := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
+	return &Metrics{
+		b:             b,
+		recordsIn:     counter("records_total", "Records read from a dataset's source, in committed transactions.", "dataset"),
+		bytesIn:       counter("record_bytes_total", "Payload bytes of those records.", "dataset"),
+		rejected:      counter("records_rejected_total", "Records that intake refused.", "dataset", "reason"),
+		repeated:      counter("records_repeated_total", "Records dropped as repeats of an event seen before.", "dataset"),
+		outOfScope:    counter("records_out_of_scope_total", "Records in no subscription's scope.", "dataset"),
+		decisions:     counter("decisions_total", "Decisions, by outcome and first reason.", "subscription", "outcome", "reason"),
+		deliveries:    counter("deliveries_total", "Deliveries.", "subscription"),
+		deliveryBytes: counter("delivery_bytes_total", "Payload bytes of deliveries.", "subscription"),
+		usage:         counter("agreement_usage_total", "Deliveries under an agreement.", "agreement"),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: "source_lag_records",
+			Help: "Records published and not decided yet, in a partition that this instance owns."}, []string{"dataset", "partition"}),
+		transaction: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: "transaction_duration_seconds",
+			Help: "From the first record's processing to the end of the commit.", Buckets: seconds}),
+		compute: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: "transaction_compute_seconds",
+			Help: "The part of a transaction in intake, match, policy and minimise.", Buckets: seconds}),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: "transaction_records",
+			Help: "Records in a transaction.", Buckets: []float64{1, 10, 100, 1000, 5000, 10000, 20000, 50000}}),
+		restarts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "session_restarts_total",
+			Help: "Sessions ended in doubt and begun anew from what is committed."}),
+		aborted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "transactions_aborted_total",
+			Help: "Transactions aborted, their records to be read again."}),
+		revision: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "control_revision",
+			Help: "Revision of the registry that this instance has folded."}, func() float64 { return float64(b.control.Revision()) }),
+		held: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "deliveries_held",
+			Help: "1 while deliveries are held (disk, policy or evidence)."}, func() float64 {
+			if b.Held() != "" {
+				return 1
+			}
+			return 0
+		}),
+	}
+}
+
+// Collectors are what main registers.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.restarts, m.aborted, m.revision, m.held}
+}
+
+// committed counts a transaction, once it is one.
+func (m *Metrics) committed(works []*work, compute, total time.Duration) {
+	m.compute.Observe(compute.Seconds())
+	m.transaction.Observe(total.Seconds())
+	records := 0
+	for _, w := range works {
+		ds := string(w.part.dataset)
+		records += len(w.records)
+		m.recordsIn.WithLabelValues(ds).Add(float64(len(w.records)))
+		m.bytesIn.WithLabelValues(ds).Add(float64(w.tally.bytesIn))
+		m.repeated.WithLabelValues(ds).Add(float64(w.tally.repeated))
+		m.outOfScope.WithLabelValues(ds).Add(float64(w.tally.outOfScope))
+		for code, n := range w.tally.rejected {
+			m.rejected.WithLabelValues(ds, string(code)).Add(float64(n))
+		}
+		for t, s := range w.tally.subs {
+			sub := string(t.Subscription.ID)
+			if s.permitted > 0 {
+				m.decisions.WithLabelValues(sub, "permit", "").Add(float64(s.permitted))
+				m.deliveries.WithLabelValues(sub).Add(float64(s.permitted))
+				m.deliveryBytes.WithLabelValues(sub).Add(float64(s.bytesOut))
+				m.usage.WithLabelValues(string(t.Agreement.ID)).Add(float64(s.permitted))
+			}
+			for reason, n := range s.denied {
+				m.decisions.WithLabelValues(sub, "deny", string(reason)).Add(float64(n))
+			}
+		}
+		if n := len(w.records); n > 0 {
+			m.lag.WithLabelValues(ds, strconv.Itoa(int(w.part.number))).Set(float64(max(0, w.high-w.records[n-1].Offset-1)))
+		}
+	}
+	m.size.Observe(float64(records))
+	m.b.totals.add(works)
+}
+
+// forget drops the lag of a partition that is no longer this instance's.
+func (m *Metrics) forget(tp topicPartition) {
+	if ds, ok := m.b.topics.SourceDataset(tp.topic); ok {
+		m.lag.DeleteLabelValues(ds, strconv.Itoa(int(tp.partition)))
+	}
+}
+
+func (m *Metrics) forgetAll() { m.lag.Reset() }
+
+// Lag is how many records of all sources the group has not decided yet.
+func (b *Broker) Lag(ctx context.Context, adm *kadm.Client) (int64, error) {
+	var topics []string
+	b.control.View(func(st *registry.State) {
+		for _, d := range st.Datasets() {
+			topics = append(topics, b.topics.Source(string(d.ID)))
+		}
+	})
+	if len(topics) == 0 {
+		return 0, nil
+	}
+	starts, err := kafka.Starts(ctx, adm, topics...)
+	if err != nil {
+		return 0, err
+	}
+	ends, err := kafka.CommittedEnds(ctx, adm, topics...)
+	if err != nil {
+		return 0, err
+	}
+	committed, err := adm.FetchOffsetsForTopics(ctx, b.cfg.Group, topics...)
+	if err != nil {
+		return 0, err
+	}
+	var lag int64
+	for t, ps := range ends {
+		for p, end := range ps {
+			at := starts[t][p]
+			if o, ok := committed.Lookup(t, p); ok && o.Err == nil && o.At >= 0 {
+				at = o.At
+			}
+			lag += max(0, end-at)
+		}
+	}
+	return lag, nil
+}

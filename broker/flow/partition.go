@@ -1,0 +1,229 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/intake"
+	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// partition is what an instance knows of a source partition that it owns. It
+// is made by load from what is committed, changed by commit alone, and dropped
+// when the partition is lost; a transaction's changes are pending until then.
+type partition struct {
+	topic   string
+	dataset broker.DatasetID
+	topicID broker.Digest
+	number  int32
+
+	next      int64           // first offset not decided yet
+	committed broker.Revision // in the committed metadata
+	stored    bool            // whether anything is committed
+	last      time.Time       // time of the last batch: the clock never goes back
+	window    *intake.Window
+	usage     map[broker.AgreementID]int64 // delivered under agreements with a ceiling
+	marks     []mark                       // where the decisions of the window's records lie
+}
+
+// mark says that the decisions from source offset first on begin at an offset
+// of the decisions partition.
+type mark struct{ first, decisions int64 }
+
+// floor drops the marks before the one that covers from, and returns where in
+// the decisions partition a rebuild begins; −1 when nothing was written.
+func floor(marks []mark, from int64) ([]mark, int64) {
+	for len(marks) > 1 && marks[1].first <= from {
+		marks = marks[1:]
+	}
+	if len(marks) == 0 {
+		return marks, -1
+	}
+	return marks, marks[0].decisions
+}
+
+func (p *partition) metadata(next int64, rev broker.Revision, written ...mark) metadata {
+	all := append(p.marks[:len(p.marks):len(p.marks)], written...)
+	_, d := floor(all, p.window.Floor(next))
+	return metadata{revision: rev, topic: p.topicID, decisions: d}
+}
+
+// errRetention is a source whose records went before they were decided.
+var errRetention = errors.New("records were deleted by retention before they were decided")
+
+// load makes a partition's state from what is committed: where to go on, under
+// which revision at the least, and the window of repeats and the usage by
+// reading back. Anything that does not fit stops the instance.
+func (s *session) load(ctx context.Context, topic string, number int32) (*partition, error) {
+	b := s.broker
+	name, ok := b.topics.SourceDataset(topic)
+	if !ok {
+		return nil, fmt.Errorf("topic %s is not a source", topic)
+	}
+	p := &partition{topic: topic, dataset: broker.DatasetID(name), number: number, window: intake.NewWindow(b.limits)}
+	ids, err := kafka.TopicIDs(ctx, s.adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	p.topicID = broker.Digest(ids[topic])
+	starts, err := kafka.Starts(ctx, s.adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	start := starts[topic][number]
+	committed, err := s.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), b.cfg.Group, topic)
+	if err != nil {
+		return nil, fmt.Errorf("reading the committed offset: %w", err)
+	}
+	o, ok := committed.Lookup(topic, number)
+	if ok && o.Err != nil {
+		return nil, fmt.Errorf("reading the committed offset: %w", o.Err)
+	}
+	if !ok || o.At < 0 {
+		p.next = start
+		return p, nil
+	}
+	m, err := parseMetadata(o.Metadata)
+	if err != nil {
+		return nil, stop(err)
+	}
+	if m.topic != p.topicID {
+		return nil, stop(fmt.Errorf("the topic was deleted and made again (id %s, was %s): its offsets mean other records. "+
+			"Delete the group's offsets for this topic to begin anew", p.topicID, m.topic))
+	}
+	if o.At < start {
+		return nil, stop(fmt.Errorf("%w: offsets %d to %d of %s/%d. Set the group's offset to %d to go on without them",
+			errRetention, o.At, start-1, topic, number, start))
+	}
+	p.next, p.committed, p.stored = o.At, m.revision, true
+	// A new owner never goes back behind what was decided here before.
+	if err := b.control.Await(ctx, m.revision); err != nil {
+		return nil, fmt.Errorf("folding control up to revision %d: %w", m.revision, err)
+	}
+	rejected, err := s.readDecisions(ctx, p, m.decisions)
+	if err != nil {
+		return nil, err
+	}
+	return p, s.readWindow(ctx, p, max(start, p.window.Floor(p.next)), rejected)
+}
+
+// readDecisions reads the partition's batches from an offset of the decisions
+// partition to its end: the marks, the usage, the last time, and the offsets
+// that intake had rejected.
+func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (map[int64]bool, error) {
+	rejected := map[int64]bool{}
+	p.usage = map[broker.AgreementID]int64{}
+	if from < 0 {
+		return rejected, nil
+	}
+	topic := s.broker.topics.Decisions()
+	ends, err := kafka.CommittedEnds(ctx, s.adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	number := p.number % int32(len(ends[topic]))
+	err = s.broker.read(ctx, topic, number, from, ends[topic][number], func(r *kgo.Record) error {
+		h, _, err := deliver.DecodeHeader(r.Value)
+		if err != nil {
+			return stop(err)
+		}
+		if h.TopicID != p.topicID || h.Partition != p.number {
+			return nil
+		}
+		for _, delta := range h.RejectedAt {
+			rejected[h.First+delta] = true
+		}
+		p.marks = append(p.marks, mark{h.First, r.Offset})
+		p.last = h.Time
+		p.usage, err = deliver.UsageAfter(r.Value)
+		return err
+	})
+	return rejected, err
+}
+
+// readWindow fills the window of repeats with the accepted records of [from, p.next).
+func (s *session) readWindow(ctx context.Context, p *partition, from int64, rejected map[int64]bool) error {
+	if from >= p.next {
+		return nil
+	}
+	var ds *intake.Dataset
+	var err error
+	s.broker.control.View(func(st *registry.State) {
+		if d := st.Dataset(p.dataset); d != nil {
+			ds, err = intake.Compile(d, s.broker.limits)
+		}
+	})
+	if ds == nil || err != nil {
+		return stop(fmt.Errorf("dataset %s: %w", p.dataset, errors.Join(errors.New("its declaration cannot be used"), err)))
+	}
+	var doc jsondoc.Doc
+	var headers []intake.Header
+	return s.broker.read(ctx, p.topic, p.number, from, p.next, func(r *kgo.Record) error {
+		if rejected[r.Offset] {
+			return nil
+		}
+		headers = headers[:0]
+		for _, h := range r.Headers {
+			headers = append(headers, intake.Header(h))
+		}
+		msg := intake.Message{
+			Position:  broker.Position{Dataset: p.dataset, TopicID: p.topicID, Partition: p.number, Offset: r.Offset},
+			Timestamp: r.Timestamp, Headers: headers, Value: r.Value,
+		}
+		if event, content, ok := ds.Identify(&msg, s.broker.hasher, &doc); ok {
+			p.window.Restore(event, content, r.Offset, r.Timestamp)
+		}
+		return nil
+	})
+}
+
+// read calls fn for the committed records of [from, to) of a partition.
+func (b *Broker) read(ctx context.Context, topic string, number int32, from, to int64, fn func(*kgo.Record) error) error {
+	if from >= to {
+		return nil
+	}
+	client, err := b.engine.NewClient(
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {number: kgo.NewOffset().At(from)}}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // so that the position reaches the end even where no record does
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		fetches := client.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, e := range fetches.Errors() {
+			return fmt.Errorf("reading %s/%d from offset %d: %w", topic, number, from, e.Err)
+		}
+		var last int64 = -1
+		var failed error
+		fetches.EachRecord(func(r *kgo.Record) {
+			last = r.Offset
+			if failed == nil && r.Offset < to && !r.Attrs.IsControl() {
+				if failed = fn(r); failed != nil {
+					failed = fmt.Errorf("%s/%d offset %d: %w", topic, number, r.Offset, failed)
+				}
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+		if last >= to-1 {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package flow
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/intake"
+	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/registry"
+	"datafordeler/policy"
+)
+
+// Hasher turns identifiers into pseudonyms; the keystore is one.
+type Hasher interface {
+	intake.Hasher
+	Period(time.Time) (string, error)
+	Pseudonym(period string, s broker.SubjectKey) (broker.Pseudonym, error)
+}
+
+// work is one source partition's part of one transaction. It belongs to one
+// worker at a time, and is reused.
+type work struct {
+	part    *partition
+	records []*kgo.Record
+	high    int64 // the partition's high watermark when they were fetched
+
+	out     []*kgo.Record // deliveries and rejections, in order
+	batch   deliver.Batch
+	batches [][]byte
+	tally   tally
+	demand  map[broker.AgreementID]int64 // records in scope of agreements with a ceiling
+
+	// Scratch, to save allocation.
+	doc       jsondoc.Doc
+	rec       broker.Record
+	headers   []intake.Header
+	terms     []*broker.Terms
+	decisions []deliver.Decision
+	cases     []broker.Interval
+	consents  []broker.Consent
+	memo      policy.Memo
+	arena     arena
+}
+
+// instant is what a transaction fixes for all of its decisions.
+type instant struct {
+	world    *world
+	state    *registry.State // held for reading while it computes
+	revision broker.Revision
+	period   string
+	now      time.Time
+}
+
+var (
+	denyPolicyError    = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonPolicyError}}
+	denyNotMinimisable = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonNotMinimisable}}
+	denyTooLarge       = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonTooLarge}}
+)
+
+// process computes everything of one partition's part: pure but for the
+// pending entries in the partition's window, which commit or abort decides.
+func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
+	p := w.part
+	w.reset()
+	w.batch.Reset(deliver.BatchHeader{
+		Kind: broker.StreamDecision.String(), Dataset: p.dataset, TopicID: p.topicID, Partition: p.number,
+		First: p.next, Time: in.now, Revision: in.revision, Policy: in.world.digest, Period: in.period, Usage: p.usage,
+	})
+	ds := in.world.datasets[p.dataset]
+	for _, r := range w.records {
+		pos := broker.Position{Dataset: p.dataset, TopicID: p.topicID, Partition: p.number, Offset: r.Offset}
+		msg := intake.Message{Position: pos, Timestamp: r.Timestamp, Headers: w.header(r.Headers), Value: r.Value}
+		w.tally.bytesIn += int64(len(r.Value))
+		rejection := ds.Accept(&msg, b.hasher, &w.rec, &w.doc)
+		if rejection == nil {
+			switch p.window.Check(w.rec.Event, w.rec.Content, r.Offset, r.Timestamp) {
+			case intake.Fresh:
+			case intake.Repeated:
+				w.batch.Repeat(r.Offset)
+				w.tally.repeated++
+				continue
+			case intake.Reused:
+				rejection = &broker.Rejection{Code: broker.RejectIDReused,
+					Detail: "an event with this source and id was published before with other content; a correction needs an id of its own and names the old one in supersedes"}
+			}
+		}
+		if rejection != nil {
+			w.batch.Reject(r.Offset, rejection.Code == broker.RejectIDReused)
+			w.tally.rejected[rejection.Code]++
+			w.reject(b, r, pos, rejection, in.now)
+			continue
+		}
+		if err := w.decide(ctx, b, in); err != nil {
+			return err
+		}
+	}
+	w.batches = w.batch.Finish(w.records[len(w.records)-1].Offset)
+	return nil
+}
+
+// decide answers for every subscription in whose scope the record is.
+func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
+	rec := &w.rec
+	w.terms = in.world.index.Match(w.terms[:0], rec, in.state)
+	w.decisions = w.decisions[:0]
+	if len(w.terms) == 0 {
+		w.tally.outOfScope++
+		w.batch.Add(deliver.Row{Offset: rec.Offset}, nil)
+		return nil
+	}
+	row := deliver.Row{Offset: rec.Offset, Event: rec.Event, Kind: rec.Kind}
+	if rec.HasSubject {
+		var err error
+		if row.Subject, err = b.hasher.Pseudonym(in.period, rec.Subject); err != nil {
+			return err // without it there is no evidence: stop rather than deliver
+		}
+	}
+	for _, t := range w.terms {
+		d := deliver.Decision{Terms: t}
+		route := in.world.routes[t]
+		d.Outcome = w.ask(ctx, b, in, t, route)
+		w.tally.decision(t)
+		if d.Outcome.Permit {
+			w.deliver(b, in, t, route, &d)
+		}
+		if d.Outcome.Permit {
+			w.tally.permit(t)
+		} else {
+			w.tally.deny(t, d.Outcome.Reasons[0])
+		}
+		w.decisions = append(w.decisions, d)
+	}
+	w.batch.Add(row, w.decisions)
+	return nil
+}
+
+// ask puts the case to policy. Whatever goes wrong is a denial.
+func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms, route *route) *broker.Outcome {
+	if route.prepared == nil {
+		return denyPolicyError
+	}
+	rec := &w.rec
+	facts := broker.Facts{Time: in.now, Kind: rec.Kind, Attributes: rec.Attributes}
+	if rec.HasSubject {
+		w.cases = in.state.Cases(w.cases[:0], t.Subscription.ID, rec.Subject)
+		w.consents = in.state.Consents(w.consents[:0], t.Agreement.Consumer, t.Dataset.ID, t.Agreement.Purpose, rec.Subject)
+		facts.Cases, facts.Consents = w.cases, w.consents
+	}
+	if a := &t.Agreement; a.Cost.Ceiling > 0 {
+		w.demand[a.ID]++
+		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: w.batch.Used(a.ID)}
+	}
+	outcome, err := route.prepared.Decide(ctx, &facts, &w.memo)
+	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
+		b.log.Error("policy gave no answer: denied", "subscription", t.Subscription.ID, "err", err)
+		return denyPolicyError
+	}
+	return outcome
+}
+
+// deliver reduces the record and encodes the delivery; what cannot be carried
+// out becomes a denial.
+func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d *deliver.Decision) {
+	rec := &w.rec
+	start := w.arena.mark(len(rec.Data) + 64)
+	out, shielded, err := route.projection.Append(start, &w.doc, rec.Attributes)
+	switch {
+	case err != nil:
+		d.Outcome = denyNotMinimisable
+		return
+	case len(out)-len(start) > b.cfg.MaxDelivery:
+		d.Outcome = denyTooLarge
+		return
+	}
+	d.Shielded, d.Fields = shielded, route.projection.Fields(shielded)
+	value := w.arena.take(start, out)
+	var of broker.DeliveryID
+	if rec.Kind != broker.Original {
+		of = broker.NewDeliveryID(rec.Of, t.Subscription.ID)
+	}
+	r := &kgo.Record{Topic: route.topic, Value: value}
+	r.Headers = deliver.AppendHeaders(make([]kgo.RecordHeader, 0, deliver.MaxHeaders), route.envelope, rec,
+		broker.NewDeliveryID(rec.Event, t.Subscription.ID),
+		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, t.Subscription.ID), of)
+	switch {
+	case route.partitions == 0:
+		r.Partition = broker.Bucket(t.Mailbox.ID, b.deliveryBuckets)
+	case route.partitions > 1:
+		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
+	}
+	w.tally.bytes(t, int64(len(rec.Data)), int64(len(value)))
+	w.out = append(w.out, r)
+}
+
+func (w *work) reject(b *Broker, r *kgo.Record, pos broker.Position, why *broker.Rejection, at time.Time) {
+	out := &kgo.Record{Topic: b.topics.Rejected(string(pos.Dataset)), Value: deliver.AppendRejection(nil, pos, why, at)}
+	// The provider's own names for the event, as it wrote them, in its own topic.
+	for _, h := range r.Headers {
+		if (h.Key == "ce_id" || h.Key == "ce_source") && len(h.Value) <= 512 {
+			out.Headers = append(out.Headers, h)
+		}
+	}
+	w.out = append(w.out, out)
+}
+
+func (w *work) header(hs []kgo.RecordHeader) []intake.Header {
+	w.headers = w.headers[:0]
+	for _, h := range hs {
+		w.headers = append(w.headers, intake.Header(h))
+	}
+	return w.headers
+}
+
+func (w *work) reset() {
+	w.out = w.out[:0]
+	w.batches = nil
+	w.tally.reset()
+	w.arena.reset()
+	w.memo.Reset()
+	if w.demand == nil {
+		w.demand = map[broker.AgreementID]int64{}
+	}
+	clear(w.demand)
+}
+
+// arena holds the deliveries' bytes of one transaction, and is used again for
+// the next: by then Kafka's client has let go of them.
+type arena struct {
+	chunks [][]byte
+	used   int // chunks in use
+}
+
+const arenaChunk = 1 << 20
+
+// mark returns an empty slice with room for n bytes.
+func (a *arena) mark(n int) []byte {
+	if a.used > 0 {
+		if c := a.chunks[a.used-1]; cap(c)-len(c) >= n {
+			return c[len(c):len(c):cap(c)]
+		}
+	}
+	if a.used == len(a.chunks) || cap(a.chunks[a.used]) < n {
+		a.chunks = append(a.chunks[:a.used], make([]byte, 0, max(n, arenaChunk)))
+	}
+	a.chunks[a.used] = a.chunks[a.used][:0]
+	a.used++
+	return a.chunks[a.used-1]
+}
+
+// take keeps what was appended to a marked slice.
+func (a *arena) take(marked, out []byte) []byte {
+	if cap(marked) > 0 && cap(out) > 0 && &marked[:1][0] == &out[:1][0] {
+		c := &a.chunks[a.used-1]
+		*c = (*c)[:len(*c)+len(out)]
+	} // else it outgrew the room, and has memory of its own
+	return out[:len(out):len(out)]
+}
+
+func (a *arena) reset() { a.used = 0 }

@@ -1,0 +1,541 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+
+	"datafordeler/broker"
+	"datafordeler/broker/registry"
+)
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+// session is one membership in the group with one transactional producer. When
+// a transaction ends in doubt the session ends too, and a new one reads what
+// is committed.
+type session struct {
+	broker *Broker
+	txn    *kgo.GroupTransactSession
+	adm    *kadm.Client
+
+	// Written by the client's callbacks, read by run.
+	mu       sync.Mutex
+	assigned map[topicPartition]uint64 // → generation of the assignment
+	gen      uint64
+
+	// Owned by run.
+	loaded  map[topicPartition]loadedPartition
+	topics  []string // consumed
+	works   []*work
+	builder builder
+	world   *world
+}
+
+type loadedPartition struct {
+	*partition
+	gen uint64
+}
+
+func (b *Broker) newSession(topics []string) (*session, error) {
+	s := &session{
+		broker:   b,
+		assigned: map[topicPartition]uint64{},
+		loaded:   map[topicPartition]loadedPartition{},
+		topics:   slices.Clone(topics),
+		builder:  builder{topics: b.topics, limits: b.limits, log: b.log},
+	}
+	opts := b.engine.Options(
+		kgo.ConsumerGroup(b.cfg.Group),
+		kgo.ConsumeTopics(topics...),
+		kgo.TransactionalID(b.cfg.Group+"-"+b.cfg.Slot),
+		kgo.TransactionTimeout(b.cfg.TransactionTimeout),
+		kgo.SessionTimeout(b.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(3*time.Second, b.cfg.SessionTimeout/3)),
+		kgo.RebalanceTimeout(max(b.cfg.TransactionTimeout, b.cfg.SessionTimeout)+5*time.Second),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.RequireStableFetchOffsets(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // never a silent jump
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(1<<20),
+		kgo.FetchMaxBytes(64<<20),
+		kgo.FetchMaxPartitionBytes(16<<20),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) { s.assign(added) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
+	)
+	var err error
+	if s.txn, err = kgo.NewGroupTransactSession(opts...); err != nil {
+		return nil, err
+	}
+	s.adm = kadm.NewClient(s.txn.Client())
+	return s, nil
+}
+
+func (s *session) assign(added map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gen++
+	for t, ps := range added {
+		for _, p := range ps {
+			s.assigned[topicPartition{t, p}] = s.gen
+		}
+	}
+}
+
+func (s *session) revoke(gone map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, ps := range gone {
+		for _, p := range ps {
+			delete(s.assigned, topicPartition{t, p})
+		}
+	}
+}
+
+// run goes on until ctx ends (nil), or until the session cannot be trusted.
+func (s *session) run(ctx context.Context) error {
+	b := s.broker
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil
+		}
+		if err := b.control.Err(); err != nil {
+			return stop(err)
+		}
+		if err := s.consume(ctx); err != nil {
+			return err
+		}
+		if err := b.gate(); err != nil {
+			b.hold(ctx, err)
+			continue
+		}
+		fetches := s.poll(ctx)
+		if fetches.IsClientClosed() {
+			return errors.New("the client was closed")
+		}
+		for _, e := range fetches.Errors() {
+			if errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, context.Canceled) {
+				continue
+			}
+			err := fmt.Errorf("reading %s/%d: %w", e.Topic, e.Partition, e.Err)
+			if errors.Is(err, kerr.OffsetOutOfRange) {
+				return stop(err) // jumping over records must be somebody's decision
+			}
+			return err
+		}
+		if err := s.sync(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if fetches.NumRecords() > 0 {
+			if err := s.transact(ctx, fetches); err != nil {
+				return err
+			}
+		}
+		if err := s.commitIdle(ctx); err != nil {
+			return err
+		}
+		b.alive()
+	}
+}
+
+// poll waits for records, or for a new revision that idle partitions must
+// commit, or for Idle.
+func (s *session) poll(ctx context.Context) kgo.Fetches {
+	pollCtx, cancel := context.WithTimeout(ctx, s.broker.cfg.Idle)
+	defer cancel()
+	changed := s.broker.control.Changed()
+	if s.behind(s.broker.control.Revision()) {
+		// commitIdle comes at once; only take what is there.
+		cancel()
+	}
+	woken := make(chan struct{})
+	go func() {
+		defer close(woken)
+		select {
+		case <-changed:
+			cancel()
+		case <-pollCtx.Done():
+		}
+	}()
+	fetches := s.txn.PollRecords(pollCtx, s.broker.cfg.MaxRecords)
+	cancel()
+	<-woken
+	return fetches
+}
+
+// consume takes up topics of datasets registered since.
+func (s *session) consume(ctx context.Context) error {
+	var want []string
+	s.broker.control.View(func(st *registry.State) {
+		for _, d := range st.Datasets() {
+			if t := s.broker.topics.Source(string(d.ID)); !slices.Contains(s.topics, t) {
+				want = append(want, t)
+			}
+		}
+	})
+	if len(want) == 0 {
+		return nil
+	}
+	if err := s.broker.EnsureTopics(ctx); err != nil {
+		return err
+	}
+	s.txn.Client().AddConsumeTopics(want...)
+	s.topics = append(s.topics, want...)
+	return nil
+}
+
+// sync makes loaded agree with what the group assigned.
+func (s *session) sync(ctx context.Context) error {
+	s.mu.Lock()
+	assigned := maps.Clone(s.assigned)
+	s.mu.Unlock()
+	for tp, p := range s.loaded {
+		if assigned[tp] != p.gen {
+			delete(s.loaded, tp)
+			s.broker.metrics.forget(tp)
+		}
+	}
+	for tp, gen := range assigned {
+		if _, ok := s.loaded[tp]; ok {
+			continue
+		}
+		p, err := s.load(ctx, tp.topic, tp.partition)
+		if err != nil {
+			return fmt.Errorf("taking over %s/%d: %w", tp.topic, tp.partition, err)
+		}
+		s.loaded[tp] = loadedPartition{p, gen}
+		s.broker.log.Info("partition taken over", "topic", tp.topic, "partition", tp.partition,
+			"offset", p.next, "revision", p.committed)
+	}
+	return nil
+}
+
+// transact decides the fetched records and commits, or leaves no trace.
+func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
+	b := s.broker
+	works := s.takeWorks(fetches)
+	if len(works) == 0 {
+		return nil
+	}
+	begun := time.Now()
+	in, err := s.compute(ctx, works)
+	if errors.Is(err, errNoPolicy) {
+		s.rewind(works)
+		b.hold(ctx, err)
+		return nil
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // nothing was begun
+		}
+		return stop(err)
+	}
+	computed := time.Since(begun)
+
+	if err := s.txn.Begin(); err != nil {
+		abort(works)
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	// From here the transaction is ended, whatever ctx says: half-way is the
+	// one place not to be stopped in.
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.TransactionTimeout+b.cfg.SessionTimeout)
+	defer cancel()
+	written, produceErr := s.produce(endCtx, works)
+	try := kgo.TryCommit
+	if produceErr != nil {
+		try = kgo.TryAbort
+	}
+	committed, err := s.txn.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		return s.stamp(req, works, in.revision, written)
+	}), try)
+	// If we were to crash here, recovery would be clean: what is committed is
+	// committed with its offsets, and load reads it back.
+	switch {
+	case err != nil:
+		abort(works)
+		return fmt.Errorf("ending a transaction: %w", errors.Join(err, produceErr))
+	case !committed:
+		abort(works)
+		b.metrics.aborted.Inc()
+		if produceErr != nil {
+			return fmt.Errorf("writing a transaction: %w", produceErr)
+		}
+		b.log.Info("transaction aborted: the group is rebalancing", "partitions", len(works))
+		return nil
+	}
+	records := 0
+	for _, w := range works {
+		p := w.part
+		p.window.Commit()
+		p.next = w.records[len(w.records)-1].Offset + 1
+		p.committed, p.stored, p.last = in.revision, true, in.now
+		p.usage = maps.Clone(w.batch.Usage())
+		p.marks, _ = floor(append(p.marks, written[w]...), p.window.Floor(p.next))
+		records += len(w.records)
+	}
+	b.metrics.committed(works, computed, time.Since(begun))
+	b.log.Debug("transaction committed", "records", records, "partitions", len(works),
+		"revision", in.revision, "computed", computed, "total", time.Since(begun))
+	return nil
+}
+
+// takeWorks groups the fetched records by partition.
+func (s *session) takeWorks(fetches kgo.Fetches) []*work {
+	n := 0
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		p, ok := s.loaded[topicPartition{f.Topic, f.Partition}]
+		if !ok || len(f.Records) == 0 {
+			return // revoked since; End will abort, and the new owner reads them
+		}
+		if n == len(s.works) {
+			s.works = append(s.works, &work{})
+		}
+		w := s.works[n]
+		w.part, w.high = p.partition, f.HighWatermark
+		w.records = f.Records
+		if f.Records[0].Offset < p.next {
+			// The client handed out what is decided already: fetched before a
+			// reset. Deciding it again would be a duplicate.
+			i := 0
+			for i < len(f.Records) && f.Records[i].Offset < p.next {
+				i++
+			}
+			w.records = f.Records[i:]
+		}
+		if len(w.records) > 0 {
+			n++
+		}
+	})
+	return s.works[:n]
+}
+
+// compute runs the stages over all works at one revision and one time. Where
+// agreements with a ceiling need a larger lease, it gets one and computes
+// again at the revision that has it.
+func (s *session) compute(ctx context.Context, works []*work) (*instant, error) {
+	for {
+		in, short, err := s.computeOnce(ctx, works)
+		if err != nil {
+			abort(works)
+			return nil, err
+		}
+		if len(short) == 0 {
+			return in, nil
+		}
+		abort(works)
+		if err := s.broker.lease(ctx, short); err != nil {
+			return nil, fmt.Errorf("leasing a part of a ceiling: %w", err)
+		}
+	}
+}
+
+func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, short []shortage, err error) {
+	b := s.broker
+	b.control.View(func(st *registry.State) {
+		if s.world == nil || s.world.structure != st.Structure() {
+			var w *world
+			if w, err = s.builder.build(st); err != nil {
+				return
+			}
+			s.world = w
+		}
+		in = &instant{world: s.world, state: st, revision: st.Revision(), now: b.now()}
+		for _, w := range works {
+			if w.part.last.After(in.now) {
+				in.now = w.part.last
+			}
+		}
+		if in.period, err = b.hasher.Period(in.now); err != nil {
+			return
+		}
+		var g errgroup.Group
+		g.SetLimit(b.workers())
+		for _, w := range works {
+			g.Go(func() error { return w.process(ctx, b, in) })
+		}
+		if err = g.Wait(); err != nil {
+			return
+		}
+		for _, w := range works {
+			short = w.shortages(st, short)
+		}
+	})
+	return in, short, err
+}
+
+// produce writes everything; it returns where the batches of decisions went.
+func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark, error) {
+	var mu sync.Mutex
+	var failed error
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if failed == nil {
+			failed = err
+		}
+	}
+	var wg sync.WaitGroup
+	promise := func(r *kgo.Record, err error) {
+		if err != nil {
+			fail(fmt.Errorf("topic %s: %w", r.Topic, err))
+		}
+		wg.Done()
+	}
+	written := map[*work][]mark{}
+	decisions := make(map[*work][]*kgo.Record, len(works))
+	for _, w := range works {
+		wg.Add(len(w.out) + len(w.batches))
+		for _, r := range w.out {
+			s.txn.Produce(ctx, r, promise)
+		}
+		for _, value := range w.batches {
+			r := &kgo.Record{Topic: s.broker.topics.Decisions(), Partition: w.part.number % s.broker.decisionPartitions, Value: value}
+			decisions[w] = append(decisions[w], r)
+			s.txn.Produce(ctx, r, promise)
+		}
+	}
+	wg.Wait()
+	if failed != nil {
+		return nil, failed
+	}
+	for _, w := range works {
+		written[w] = []mark{{first: w.part.next, decisions: decisions[w][0].Offset}}
+	}
+	return written, nil
+}
+
+// stamp writes each partition's metadata into the commit of its offset.
+func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work][]mark) error {
+	find := func(topic string, number int32) *work {
+		for _, w := range works {
+			if w.part.topic == topic && w.part.number == number {
+				return w
+			}
+		}
+		return nil
+	}
+	seen := 0
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			w := find(t.Topic, p.Partition)
+			if w == nil {
+				return fmt.Errorf("the commit names %s/%d, of which nothing was decided", t.Topic, p.Partition)
+			}
+			if want := w.records[len(w.records)-1].Offset + 1; p.Offset != want {
+				return fmt.Errorf("the commit of %s/%d is offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
+			}
+			m := w.part.metadata(p.Offset, rev, written[w]...).String()
+			p.Metadata = &m
+			seen++
+		}
+	}
+	if seen != len(works) {
+		return fmt.Errorf("the commit names %d partitions, but %d were decided", seen, len(works))
+	}
+	return nil
+}
+
+// behind reports whether some partition's committed revision is older than rev.
+func (s *session) behind(rev broker.Revision) bool {
+	for _, p := range s.loaded {
+		if !p.stored || p.committed < rev {
+			return true
+		}
+	}
+	return false
+}
+
+// commitIdle commits the revision for partitions in which no transaction did,
+// so that a withdrawal binds there too. Their offsets stay as they are. The
+// group refuses it from anyone but the partition's owner.
+func (s *session) commitIdle(ctx context.Context) error {
+	rev := s.broker.control.Revision()
+	if !s.behind(rev) {
+		return nil
+	}
+	offsets := map[string]map[int32]kgo.EpochOffset{}
+	meta := map[topicPartition]string{}
+	var idle []*partition
+	for tp, p := range s.loaded {
+		if p.stored && p.committed >= rev {
+			continue
+		}
+		if offsets[tp.topic] == nil {
+			offsets[tp.topic] = map[int32]kgo.EpochOffset{}
+		}
+		offsets[tp.topic][tp.partition] = kgo.EpochOffset{Epoch: -1, Offset: p.next}
+		meta[tp] = p.metadata(p.next, rev).String()
+		idle = append(idle, p.partition)
+	}
+	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.broker.cfg.SessionTimeout)
+	defer cancel()
+	var failed error
+	commitCtx = kgo.PreCommitFnContext(commitCtx, func(req *kmsg.OffsetCommitRequest) error {
+		for i := range req.Topics {
+			for j := range req.Topics[i].Partitions {
+				p := &req.Topics[i].Partitions[j]
+				m, ok := meta[topicPartition{req.Topics[i].Topic, p.Partition}]
+				if !ok {
+					return fmt.Errorf("the commit names %s/%d, which is not idle", req.Topics[i].Topic, p.Partition)
+				}
+				p.Metadata = &m
+			}
+		}
+		return nil
+	})
+	s.txn.Client().CommitOffsetsSync(commitCtx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		failed = commitError(resp, err)
+	})
+	if failed != nil {
+		if transient(failed) {
+			s.broker.log.Info("revision not committed for idle partitions: the group is rebalancing", "err", failed)
+			s.broker.pause(ctx, 50*time.Millisecond)
+			return nil
+		}
+		return fmt.Errorf("committing the revision for idle partitions: %w", failed)
+	}
+	for _, p := range idle {
+		p.committed, p.stored = rev, true
+	}
+	return nil
+}
+
+// rewind hands the fetched records back, to be read again.
+func (s *session) rewind(works []*work) {
+	back := map[string]map[int32]kgo.EpochOffset{}
+	for _, w := range works {
+		if back[w.part.topic] == nil {
+			back[w.part.topic] = map[int32]kgo.EpochOffset{}
+		}
+		back[w.part.topic][w.part.number] = kgo.EpochOffset{Epoch: -1, Offset: w.part.next}
+	}
+	s.txn.Client().SetOffsets(back)
+}
+
+func abort(works []*work) {
+	for _, w := range works {
+		w.part.window.Abort()
+	}
+}

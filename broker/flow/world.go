@@ -1,0 +1,100 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/intake"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/match"
+	"datafordeler/broker/minimise"
+	"datafordeler/broker/registry"
+	"datafordeler/policy"
+)
+
+// world is what the stages work with, compiled from the registry at one
+// structure revision. It is read-only and shared by the workers.
+type world struct {
+	structure broker.Revision
+	digest    string // of the active policy
+	index     *match.Index
+	datasets  map[broker.DatasetID]*intake.Dataset
+	routes    map[*broker.Terms]*route
+}
+
+// route is what a subscription's records go through.
+type route struct {
+	prepared   *policy.Prepared // nil: policy could not be prepared, so all is denied
+	projection *minimise.Projection
+	envelope   *deliver.Envelope
+	topic      string
+	partitions int32 // of the mailbox's own topic; 0 when it has a bucket of deliveries
+}
+
+// errNoPolicy holds deliveries until a policy is active.
+var errNoPolicy = errors.New("no policy is active, so nothing may be delivered: datafordeler policy activate")
+
+// builder makes worlds. It keeps the compiled policy from one to the next. It
+// belongs to the session's goroutine.
+type builder struct {
+	topics kafka.Topics
+	limits intake.Limits
+	log    *slog.Logger
+	engine *policy.Engine // the last compiled
+}
+
+func (b *builder) build(s *registry.State) (*world, error) {
+	active := s.Policy()
+	if active == nil {
+		return nil, errNoPolicy
+	}
+	if b.engine == nil || b.engine.Digest() != active.Digest {
+		bundle := policy.Bundle{Modules: active.Modules}
+		if have := bundle.Digest(); have != active.Digest {
+			return nil, fmt.Errorf("the active policy's digest is %s, but under this version's evaluator it is %s: "+
+				"run the version that activated it, or activate the policy again with this one", active.Digest, have)
+		}
+		engine, err := policy.Compile(bundle)
+		if err != nil {
+			return nil, fmt.Errorf("the active policy %s does not compile: %w", active.Digest, err)
+		}
+		b.engine = engine
+	}
+	w := &world{
+		structure: s.Structure(),
+		digest:    active.Digest,
+		datasets:  map[broker.DatasetID]*intake.Dataset{},
+		routes:    map[*broker.Terms]*route{},
+	}
+	for _, d := range s.Datasets() {
+		compiled, err := intake.Compile(d, b.limits)
+		if err != nil {
+			return nil, fmt.Errorf("dataset %s: %w", d.ID, err)
+		}
+		w.datasets[d.ID] = compiled
+	}
+	all := s.AllTerms()
+	w.index = match.New(all)
+	for _, t := range all {
+		r := &route{envelope: deliver.NewEnvelope(t)}
+		if t.Mailbox.Channel == broker.KafkaChannel {
+			r.topic, r.partitions = b.topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
+		} else {
+			r.topic = b.topics.Deliveries()
+		}
+		var err error
+		if r.projection, err = minimise.Compile(t.Package, t.Dataset); err != nil {
+			return nil, fmt.Errorf("rights package %s: %w", t.Package.ID, err)
+		}
+		if r.prepared, err = b.engine.Prepare(t); err != nil {
+			b.log.Error("policy could not be prepared: every record of this subscription is denied",
+				"subscription", t.Subscription.ID, "err", err)
+			r.prepared = nil
+		}
+		w.routes[t] = r
+	}
+	return w, nil
+}

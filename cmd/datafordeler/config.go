@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"datafordeler/broker/flow"
+	"datafordeler/broker/intake"
+	"datafordeler/broker/kafka"
+)
+
+// Config is the one configuration, for serve, demo, bench and the command
+// line. Each field is documented where it is declared; docs/configuration.md
+// is made from the same structs.
+type Config struct {
+	kafka.Config `yaml:",inline"`
+	// Keystore is the file with the keys of all pseudonyms. It is the one thing
+	// that cannot be rebuilt: keep a copy, apart from the data. Every instance
+	// needs the same one. Made on the first run.
+	Keystore Keystore `yaml:"keystore"`
+	// Intake bounds what a record may be, and the window of repeats.
+	Intake intake.Limits `yaml:"intake"`
+	// Flow steers sessions and transactions.
+	Flow flow.Config `yaml:"flow"`
+	// HTTP is where /metrics, /healthz and /readyz are served.
+	HTTP HTTP `yaml:"http"`
+	// Log is what is written on standard error.
+	Log Log `yaml:"log"`
+}
+
+// Keystore says where the keys are.
+type Keystore struct {
+	// Path of the file, with mode 0600, outside the data directory.
+	Path string `yaml:"path"`
+}
+
+// HTTP is the address that is listened on.
+type HTTP struct {
+	// Listen is host:port; "" turns it off.
+	Listen string `yaml:"listen"`
+}
+
+// Log is how much is logged, and how.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+	// Format is text or json.
+	Format string `yaml:"format"`
+}
+
+func defaultConfig() Config {
+	return Config{
+		Config:   kafka.Defaults(),
+		Keystore: Keystore{Path: "datafordeler.keys"},
+		Intake:   intake.Defaults(),
+		Flow:     flow.Defaults(),
+		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		Log:      Log{Level: "info", Format: "text"},
+	}
+}
+
+var yamlUnknown = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+
+// loadConfig reads a file over the defaults. DATAFORDELER_SLOT in the
+// environment gives an instance its slot, so that many can share one file.
+func loadConfig(path string) (Config, error) {
+	c := defaultConfig()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, usageError{fmt.Errorf("configuration: %w", err)}
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		text := strings.TrimPrefix(yamlUnknown.ReplaceAllString(err.Error(), "line $1: unknown key \"$2\""), "yaml: ")
+		return c, usagef("configuration %s: %s\nThe keys and their meaning: datafordeler config", path, text)
+	}
+	if slot := os.Getenv("DATAFORDELER_SLOT"); slot != "" {
+		c.Flow.Slot = slot
+	}
+	if err := c.Validate(); err != nil {
+		return c, usagef("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Validate names what is wrong, with its key.
+func (c Config) Validate() error {
+	var faults []error
+	faults = append(faults, c.Config.Validate())
+	for _, part := range []struct {
+		key string
+		err error
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}} {
+		if part.err != nil {
+			faults = append(faults, fmt.Errorf("%s.%w", part.key, part.err))
+		}
+	}
+	if c.Keystore.Path == "" {
+		faults = append(faults, fmt.Errorf("keystore.path: name a file outside the data directory"))
+	} else if c.Engine == kafka.EngineEmbedded && within(c.Data, c.Keystore.Path) {
+		faults = append(faults, fmt.Errorf("keystore.path: %s lies inside the data directory %s; a copy of the data must not carry the keys: name a file outside it", c.Keystore.Path, c.Data))
+	}
+	if c.Retention.Source > 0 && c.Retention.Source < c.Intake.WindowAge {
+		faults = append(faults, fmt.Errorf("retention.source: %v is shorter than intake.window_age, %v: repeats could not be recognised after a restart", c.Retention.Source, c.Intake.WindowAge))
+	}
+	if _, err := newLogger(io.Discard, c.Log); err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+func within(dir, path string) bool {
+	d, err1 := filepath.Abs(dir)
+	p, err2 := filepath.Abs(path)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	rel, err := filepath.Rel(d, p)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+func configCommand() command {
+	return command{
+		name:    "config",
+		summary: "print the effective configuration",
+		help: `Usage: datafordeler config [--config FILE]
+
+Prints the configuration that serve would run with, as YAML: the defaults, with
+FILE over them. What each key means stands in docs/configuration.md.
+
+Examples:
+  datafordeler config > datafordeler.yaml      begin a file of your own
+  datafordeler config --config broker.yaml     check a file, see what it comes to
+`,
+		run: func(_ context.Context, std stdio, args []string) error {
+			fs := newFlags("config")
+			file := fs.String("config", "", "")
+			if err := parse(fs, args, 0, 0); err != nil {
+				return err
+			}
+			c := defaultConfig()
+			c.Data = "data"
+			if *file != "" {
+				var err error
+				if c, err = loadConfig(*file); err != nil {
+					return err
+				}
+			}
+			enc := yaml.NewEncoder(std.out)
+			enc.SetIndent(2)
+			if err := enc.Encode(c); err != nil {
+				return err
+			}
+			return enc.Close()
+		},
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"datafordeler/broker/flow"
+	"datafordeler/broker/kafka"
+)
+
+func serveCommand() command {
+	return command{
+		name:    "serve",
+		summary: "run the broker against Apache Kafka, or on the embedded engine",
+		help: `Usage: datafordeler serve --config FILE
+
+Decides and routes records until SIGTERM or Ctrl-C; then finishes the
+transaction under way, leaves the group and exits. Any number of instances may
+share a group on Apache Kafka; give each its own slot (flow.slot, or
+DATAFORDELER_SLOT in the environment).
+
+  /healthz   200 while the loop turns
+  /readyz    200 while records are being decided; else 503 and why not
+  /metrics   Prometheus
+
+Examples:
+  datafordeler serve --config broker.yaml
+  DATAFORDELER_SLOT=1 datafordeler serve --config broker.yaml
+`,
+		run: serve,
+	}
+}
+
+func serve(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("serve")
+	file := fs.String("config", "", "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *file == "" {
+		return usagef("--config is missing")
+	}
+	cfg, err := loadConfig(*file)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(std.err, cfg.Log)
+	if err != nil {
+		return usageError{err}
+	}
+	// The fold and the engine outlive the signal: the last transaction needs them.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	n, err := openNode(life, cfg, log, kafka.Own, true)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	b := n.newBroker()
+	web, err := serveHTTP(cfg.HTTP.Listen, b)
+	if err != nil {
+		return err
+	}
+	defer web.close()
+	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", web.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
+	err = b.Run(ctx)
+	if err == nil {
+		log.Info("stopped cleanly", "decisions", b.Totals().Decisions)
+	}
+	return err
+}
+
+func (n *node) newBroker() *flow.Broker {
+	return flow.New(flow.Options{
+		Config: n.cfg.Flow, Kafka: n.cfg.Config, Intake: n.cfg.Intake,
+		Engine: n.engine, Hasher: n.ring, Control: n.control, Log: n.log,
+	})
+}
+
+// web is the small HTTP server beside a running broker.
+type web struct {
+	server *http.Server
+	addr   string
+}
+
+// serveHTTP listens before it returns, so that a bad address is an error at once.
+func serveHTTP(listen string, b *flow.Broker) (*web, error) {
+	if listen == "" {
+		return &web{}, nil
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("http.listen: %w; choose a free address, or \"\" for none", err)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(b.Metrics().Collectors()...)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		// A loop that stands still for this long is in no ordinary wait.
+		const stuck = time.Minute
+		if idle := b.Alive(); idle > stuck && b.Started() {
+			health(w, http.StatusServiceUnavailable, "the loop has not turned for "+idle.Round(time.Second).String())
+			return
+		}
+		health(w, http.StatusOK, "")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		switch held := b.Held(); {
+		case held != "":
+			health(w, http.StatusServiceUnavailable, held)
+		case !b.Started():
+			health(w, http.StatusServiceUnavailable, "the broker has not joined its group yet")
+		default:
+			health(w, http.StatusOK, "")
+		}
+	})
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			panic(err) // the listener is ours and open: only a bug ends it
+		}
+	}()
+	return &web{server: s, addr: l.Addr().String()}, nil
+}
+
+func health(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		OK  bool   `json:"ok"`
+		Why string `json:"why,omitempty"`
+	}{status == http.StatusOK, why})
+}
+
+func (w *web) close() {
+	if w.server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = w.server.Shutdown(ctx)
+}
