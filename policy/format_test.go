@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
 )
 
@@ -21,7 +22,7 @@ func TestRegoIsFormatted(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		want, err := format.Source(path, have)
+		want, err := format.SourceWithOpts(path, have, format.Opts{RegoVersion: ast.RegoV1})
 		if err != nil {
 			return err
 		}

@@ -56,12 +56,16 @@ chains := [
 
 precedence := [code | code := chains[_][_][_]]
 
-cleared := object.union_n([responsibility.cleared, legalbasis.cleared, costs.cleared])
+cleared(code) if responsibility.cleared[code]
+
+cleared(code) if legalbasis.cleared[code]
+
+cleared(code) if costs.cleared[code]
 
 default allow := false
 
 allow if {
-	every code in precedence { cleared[code] }
+	every code in precedence { cleared(code) }
 	count(legalbasis.carrying) > 0
 }
 
@@ -69,10 +73,10 @@ reasons := [code |
 	some chain in chains
 	some i, step in chain
 	every earlier in array.slice(chain, 0, i) {
-		every code in earlier { cleared[code] }
+		every code in earlier { cleared(code) }
 	}
 	some code in step
-	not cleared[code]
+	not cleared(code)
 ]
 
 # METADATA

@@ -5,11 +5,11 @@
 #   may disclose, the consumer may collect, and the duty of confidentiality is lifted,
 #   the last unless the dataset is public. One basis may serve several sides.
 #
-#   A basis serves a side when it covers it (dataset, purpose, recipient), is in force,
-#   bounds no other period than the record's, and has what it needs besides: an open
-#   case, a consent. The requirements ask for these one step further at a time, and a
-#   reason names the step that no basis came past. A case and a consent do not depend
-#   on the basis, so a step asks how far the bases reach with them taken as given.
+#   First, bases must cover all sides: dataset, purpose and recipient. Then one
+#   alternative among them must be in force, reach the period that the record is
+#   about, and have what it needs besides: an open case, a consent. The requirements
+#   ask for these one step further at a time, and a reason names the step that no
+#   alternative came past. A step takes the later ones for granted.
 # scope: package
 package sharing.legalbasis
 
@@ -28,9 +28,9 @@ package sharing.legalbasis
 #     nb: Finn hjemmelen for å utlevere og for å innhente, få den vurdert, og før den opp i avtalen.
 #     nn: Finn heimelen for å utlevere og for å hente inn, få han vurdert, og før han opp i avtalen.
 #     en: Find the basis for disclosing and for collecting, have it assessed, and list it in the agreement.
-cleared["no_legal_basis"] if covered("disclosure")
+cleared.no_legal_basis if covering.disclosure
 
-cleared["no_legal_basis"] if covered("collection")
+cleared.no_legal_basis if covering.collection
 
 # METADATA
 # title: The provider may disclose
@@ -47,7 +47,7 @@ cleared["no_legal_basis"] if covered("collection")
 #     nb: Tilbyderen må peke på hjemmelen for å utlevere og føre den opp i avtalen.
 #     nn: Tilbydaren må peike på heimelen for å utlevere og føre han opp i avtalen.
 #     en: The provider must identify the basis for disclosing and list it in the agreement.
-cleared["no_disclosure_basis"] if covered("disclosure")
+cleared.no_disclosure_basis if covering.disclosure
 
 # METADATA
 # title: The consumer may collect
@@ -64,7 +64,7 @@ cleared["no_disclosure_basis"] if covered("disclosure")
 #     nb: Konsumenten må peke på hjemmelen for å innhente og føre den opp i avtalen.
 #     nn: Konsumenten må peike på heimelen for å hente inn og føre han opp i avtalen.
 #     en: The consumer must identify the basis for collecting and list it in the agreement.
-cleared["no_collection_basis"] if covered("collection")
+cleared.no_collection_basis if covering.collection
 
 # METADATA
 # title: The duty of confidentiality is lifted
@@ -81,7 +81,9 @@ cleared["no_collection_basis"] if covered("collection")
 #     nb: Finn bestemmelsen eller samtykket som gir unntak fra taushetsplikten, og før det opp i avtalen.
 #     nn: Finn føresegna eller samtykket som gir unntak frå teieplikta, og før det opp i avtalen.
 #     en: Find the provision or the consent that makes an exception from confidentiality, and list it in the agreement.
-cleared["confidentiality_not_lifted"] if covered("confidentiality")
+cleared.confidentiality_not_lifted if covering.confidentiality
+
+cleared.confidentiality_not_lifted if public
 
 # METADATA
 # title: The legal bases are in force
@@ -98,7 +100,7 @@ cleared["confidentiality_not_lifted"] if covered("confidentiality")
 #     nb: Vent til hjemmelen trer i kraft, eller før opp den som gjelder nå.
 #     nn: Vent til heimelen tek til å gjelde, eller før opp den som gjeld no.
 #     en: Wait until the legal basis enters into force, or list the one that applies now.
-cleared["basis_not_in_force"] if served({"period", "case", "consent"})
+cleared.basis_not_in_force if served({"period", "case", "consent"})
 
 # METADATA
 # title: The record is about a period that the legal bases reach
@@ -115,10 +117,10 @@ cleared["basis_not_in_force"] if served({"period", "case", "consent"})
 #     nb: Vurder om en annen hjemmel omfatter perioden. Ellers skal opplysningen ikke deles.
 #     nn: Vurder om ein annan heimel omfattar perioden. Elles skal opplysninga ikkje delast.
 #     en: Consider whether another legal basis reaches the period. Otherwise the record is not to be shared.
-cleared["record_outside_period"] if not needed("period")
+cleared.record_outside_period if not "period" in needed
 
-cleared["record_outside_period"] if {
-	needed("period")
+cleared.record_outside_period if {
+	"period" in needed
 	served({"case", "consent"})
 }
 
@@ -138,15 +140,15 @@ cleared["record_outside_period"] if {
 #     nb: Registrer saken når den er opprettet. Uten sak skal opplysningen ikke deles.
 #     nn: Registrer saka når ho er oppretta. Utan sak skal opplysninga ikkje delast.
 #     en: Register the case once it is opened. Without one the record is not to be shared.
-cleared["no_open_case"] if not needed("case")
+cleared.no_open_case if not "case" in needed
 
-cleared["no_open_case"] if {
-	needed("case")
+cleared.no_open_case if {
+	"case" in needed
 	served({"consent"})
 }
 
-cleared["no_open_case"] if {
-	needed("case")
+cleared.no_open_case if {
+	"case" in needed
 	open_case
 	served({"case", "consent"})
 }
@@ -166,9 +168,9 @@ cleared["no_open_case"] if {
 #     nb: Be om samtykke. Det er frivillig, og uten det skal opplysningen ikke deles.
 #     nn: Be om samtykke. Det er frivillig, og utan det skal opplysninga ikkje delast.
 #     en: Ask for consent. It is voluntary, and without it the record is not to be shared.
-cleared["consent_missing"] if served_without_consent
+cleared.consent_missing if served_without_consent
 
-cleared["consent_missing"] if {
+cleared.consent_missing if {
 	served_with_consent
 	some consent in input.consents
 	given(consent)
@@ -189,9 +191,9 @@ cleared["consent_missing"] if {
 #     nb: Be om et nytt samtykke hvis opplysningen fortsatt trengs.
 #     nn: Be om eit nytt samtykke dersom opplysninga framleis trengst.
 #     en: Ask for a new consent if the record is still needed.
-cleared["consent_expired"] if served_without_consent
+cleared.consent_expired if served_without_consent
 
-cleared["consent_expired"] if {
+cleared.consent_expired if {
 	served_with_consent
 	some consent in input.consents
 	given(consent)
@@ -199,7 +201,7 @@ cleared["consent_expired"] if {
 }
 
 # A withdrawal is told before an expiry: it is what the subject chose.
-cleared["consent_expired"] if {
+cleared.consent_expired if {
 	served_with_consent
 	some consent in input.consents
 	given(consent)
@@ -220,9 +222,9 @@ cleared["consent_expired"] if {
 #     nb: Respekter tilbaketrekkingen. Bare den det gjelder, kan gi et nytt samtykke.
 #     nn: Respekter tilbaketrekkinga. Berre den det gjeld, kan gi eit nytt samtykke.
 #     en: Respect the withdrawal. Only the subject can give a new consent.
-cleared["consent_withdrawn"] if served_without_consent
+cleared.consent_withdrawn if served_without_consent
 
-cleared["consent_withdrawn"] if {
+cleared.consent_withdrawn if {
 	served_with_consent
 	some consent in input.consents
 	stands(consent)
@@ -230,15 +232,20 @@ cleared["consent_withdrawn"] if {
 
 # METADATA
 # title: The legal bases that carry a permit
-# description: Those that serve a side with what is at hand, in the agreement's order.
-carrying := [basis.id |
-	some basis in input.bases
-	relevant(basis)
-	in_force(basis)
-	period_fits(basis, set())
-	case_met(basis)
-	consent_met(basis)
-]
+# description: |
+#   Every basis of every alternative that holds with what is at hand, in the
+#   agreement's order.
+carrying := [basis.id | some i, basis in input.bases; i in holding]
+
+holding contains i if {
+	some alternative in alternatives
+	every j in alternative {
+		reaches(input.bases[j], {"case", "consent"})
+		case_met(input.bases[j])
+		consent_met(input.bases[j])
+	}
+	some i in alternative
+}
 
 # METADATA
 # title: The legal bases that a denial was judged on
@@ -246,69 +253,76 @@ carrying := [basis.id |
 cited := [basis.id | some basis in input.bases]
 
 # METADATA
-# title: All sides are served
+# title: The legal bases reach this far
 # description: |
-#   given: what is taken for granted of "period", "case" and "consent". The more of
-#   it, the farther the bases reach.
+#   given is what is taken for granted of "period", "case" and "consent".
 served(given) if {
-	serves("disclosure", given)
-	serves("collection", given)
-	serves("confidentiality", given)
+	some alternative in alternatives
+	every i in alternative { reaches(input.bases[i], given) }
 }
 
-serves(side, given) if {
-	some basis in input.bases
-	covers(basis, side)
-	in_force(basis)
-	period_fits(basis, given)
-	case_fits(basis, given)
-	consent_fits(basis, given)
-}
-
-serves("confidentiality", _) if public
-
-served_without_consent if not needed("consent")
+served_without_consent if not "consent" in needed
 
 served_without_consent if {
-	needed("consent")
-	needed("case")
-	served({"case"})
-	open_case
-}
-
-served_without_consent if {
-	needed("consent")
+	"consent" in needed
 	served(set())
 }
 
+served_without_consent if {
+	"consent" in needed
+	"case" in needed
+	open_case
+	served({"case"})
+}
+
 served_with_consent if {
-	needed("consent")
+	"consent" in needed
 	served({"consent"})
 }
 
 served_with_consent if {
-	needed("consent")
-	needed("case")
-	served({"case", "consent"})
+	"consent" in needed
+	"case" in needed
 	open_case
+	served({"case", "consent"})
 }
 
-# What follows until the line is settled once the agreement is known.
+# ———— Settled by the agreement alone ————
 
-covered(side) if {
-	some basis in input.bases
-	covers(basis, side)
+# METADATA
+# title: Alternatives
+# description: |
+#   Each is a set of bases (by their place in input.bases) that together cover all
+#   sides, and none of which could be left out. One alternative is enough.
+alternatives := {alternative |
+	some alternative in choices
+	count({other | some other in choices; other != alternative; other & alternative == other}) == 0
 }
 
-covered("confidentiality") if public
+choices := {{i, j, k} |
+	not public
+	some i in covering.disclosure
+	some j in covering.collection
+	some k in covering.confidentiality
+} | {{i, j} |
+	public
+	some i in covering.disclosure
+	some j in covering.collection
+}
 
-covers(basis, side) if {
+# The bases that cover each side; a side that none covers is not there.
+covering[side] contains i if {
+	some i in covering_bases
+	some side in input.bases[i].sides
+}
+
+covering_bases := {i |
+	some i, basis in input.bases
 	basis.id in input.agreement.bases
 	basis.type in {"lov", "samtykke"}
-	side in basis.sides
 	input.agreement.dataset in basis.datasets
 	input.agreement.purpose in basis.purposes
-	recipients & {recipient | some recipient in basis.recipients} != set()
+	count(recipients & {recipient | some recipient in basis.recipients}) > 0
 }
 
 # A recipient is named by its organisation number or by one of its types.
@@ -324,53 +338,32 @@ public if {
 	input.dataset.accessRights == "PUBLIC"
 }
 
-relevant(basis) if covers(basis, "disclosure")
-
-relevant(basis) if covers(basis, "collection")
-
-relevant(basis) if {
-	not public
-	covers(basis, "confidentiality")
+# What some basis of an alternative needs of the record beside its time.
+needed contains "period" if {
+	some i in involved
+	input.bases[i].about != null
 }
 
-needed("period") if {
-	some basis in input.bases
-	relevant(basis)
-	basis.about != null
+needed contains "case" if {
+	some i in involved
+	input.bases[i].requiresCase == true
 }
 
-needed("case") if {
-	some basis in input.bases
-	relevant(basis)
-	basis.requiresCase == true
+needed contains "consent" if {
+	some i in involved
+	input.bases[i].type == "samtykke"
 }
 
-needed("consent") if {
-	some basis in input.bases
-	relevant(basis)
-	basis.type == "samtykke"
-}
+involved := union(alternatives)
 
-case_fits(basis, _) if basis.requiresCase == false
+# ———— Depends on the record and its time ————
 
-case_fits(basis, given) if {
-	basis.requiresCase == true
-	"case" in given
-}
-
-consent_fits(basis, _) if basis.type == "lov"
-
-consent_fits(basis, given) if {
-	basis.type == "samtykke"
-	"consent" in given
-}
-
-# ————————————————————————————————————————————————————————————————————————
-# What follows depends on the record and its time.
-
-in_force(basis) if {
+reaches(basis, given) if {
 	basis.valid.from <= input.time
 	input.time < basis.valid.to
+	period_fits(basis, given)
+	case_fits(basis, given)
+	consent_fits(basis, given)
 }
 
 period_fits(basis, _) if basis.about == null
@@ -398,17 +391,25 @@ not_after(value, bound) if {
 	value <= bound
 }
 
+case_fits(basis, _) if basis.requiresCase == false
+
+case_fits(basis, given) if {
+	basis.requiresCase == true
+	"case" in given
+}
+
+consent_fits(basis, _) if basis.type == "lov"
+
+consent_fits(basis, given) if {
+	basis.type == "samtykke"
+	"consent" in given
+}
+
 case_met(basis) if basis.requiresCase == false
 
 case_met(basis) if {
 	basis.requiresCase == true
 	open_case
-}
-
-open_case if {
-	some case in input.cases
-	case.from <= input.time
-	input.time < case.to
 }
 
 consent_met(basis) if basis.type == "lov"
@@ -417,6 +418,12 @@ consent_met(basis) if {
 	basis.type == "samtykke"
 	some consent in input.consents
 	stands(consent)
+}
+
+open_case if {
+	some case in input.cases
+	case.from <= input.time
+	input.time < case.to
 }
 
 given(consent) if {
