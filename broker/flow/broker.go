@@ -36,7 +36,8 @@ type Broker struct {
 	deliveryBuckets    int32
 	decisionPartitions int32
 
-	lastAlive atomic.Int64 // Unix nanoseconds of the last turn of the loop
+	stopped   chan struct{} // closed when Run has returned
+	lastAlive atomic.Int64  // Unix nanoseconds of the last turn of the loop
 	held      atomic.Pointer[string]
 	totals    totals
 }
@@ -70,6 +71,7 @@ func New(o Options) *Broker {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
+	b.stopped = make(chan struct{})
 	b.metrics = newMetrics(b)
 	return b
 }
@@ -77,10 +79,14 @@ func New(o Options) *Broker {
 // Metrics are the instance's collectors, for main to register.
 func (b *Broker) Metrics() *Metrics { return b.metrics }
 
+// Stopped is closed when Run has returned.
+func (b *Broker) Stopped() <-chan struct{} { return b.stopped }
+
 // Run decides and routes until ctx ends; then it finishes the transaction under
 // way, leaves the group and returns nil. Any other return is a reason that a
 // person must look at.
 func (b *Broker) Run(ctx context.Context) error {
+	defer close(b.stopped)
 	if err := b.EnsureTopics(ctx); err != nil {
 		return err
 	}

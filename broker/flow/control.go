@@ -261,3 +261,23 @@ func (c *Control) write(ctx context.Context, events []registry.Event) (int64, er
 	}
 	return records[len(records)-1].Offset, nil
 }
+
+// Log calls fn for each event in the control topic as it stands now, with
+// whether it was accepted, by folding it anew.
+func (c *Control) Log(ctx context.Context, fn func(offset int64, e registry.Event, accepted bool) error) error {
+	c.mu.RLock()
+	end := c.next
+	c.mu.RUnlock()
+	state := registry.New()
+	return read(ctx, c.engine, c.topic, 0, 0, end, func(r *kgo.Record) error {
+		e, err := registry.Decode(r.Value)
+		if err != nil {
+			return err
+		}
+		accepted, err := state.Fold(e)
+		if err != nil {
+			return err
+		}
+		return fn(r.Offset, e, accepted)
+	})
+}

@@ -131,7 +131,7 @@ func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (
 		return nil, err
 	}
 	number := p.number % int32(len(ends[topic]))
-	err = s.broker.read(ctx, topic, number, from, ends[topic][number], func(r *kgo.Record) error {
+	err = read(ctx, s.broker.engine, topic, number, from, ends[topic][number], func(r *kgo.Record) error {
 		h, _, err := deliver.DecodeHeader(r.Value)
 		if err != nil {
 			return stop(err)
@@ -167,7 +167,7 @@ func (s *session) readWindow(ctx context.Context, p *partition, from int64, reje
 	}
 	var doc jsondoc.Doc
 	var headers []intake.Header
-	return s.broker.read(ctx, p.topic, p.number, from, p.next, func(r *kgo.Record) error {
+	return read(ctx, s.broker.engine, p.topic, p.number, from, p.next, func(r *kgo.Record) error {
 		if rejected[r.Offset] {
 			return nil
 		}
@@ -187,11 +187,11 @@ func (s *session) readWindow(ctx context.Context, p *partition, from int64, reje
 }
 
 // read calls fn for the committed records of [from, to) of a partition.
-func (b *Broker) read(ctx context.Context, topic string, number int32, from, to int64, fn func(*kgo.Record) error) error {
+func read(ctx context.Context, engine *kafka.Engine, topic string, number int32, from, to int64, fn func(*kgo.Record) error) error {
 	if from >= to {
 		return nil
 	}
-	client, err := b.engine.NewClient(
+	client, err := engine.NewClient(
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {number: kgo.NewOffset().At(from)}}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

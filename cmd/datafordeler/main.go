@@ -28,7 +28,12 @@ type stdio struct {
 }
 
 func commands() []command {
-	return []command{}
+	return []command{
+		demoCommand(),
+		serveCommand(),
+		registryCommand(),
+		configCommand(),
+	}
 }
 
 func main() {

@@ -1,0 +1,96 @@
+package flow
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// Drain returns when every record published so far has been decided and
+// committed, by whichever instance.
+func (b *Broker) Drain(ctx context.Context) error {
+	adm, err := b.engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	tick := time.NewTicker(10 * time.Millisecond) // the log has no call that waits
+	defer tick.Stop()
+	for {
+		lag, err := b.Lag(ctx, adm)
+		if err != nil {
+			return err
+		}
+		if lag == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// Delivered counts the committed deliveries that stand in all mailboxes, by
+// reading them.
+func (b *Broker) Delivered(ctx context.Context) (int64, error) {
+	topics := map[string]bool{b.topics.Deliveries(): true}
+	b.control.View(func(st *registry.State) {
+		for _, m := range st.Mailboxes() {
+			if m.Channel == broker.KafkaChannel {
+				topics[b.topics.Mailbox(string(m.ID))] = true
+			}
+		}
+	})
+	var n int64
+	for topic := range topics {
+		err := each(ctx, b.engine, topic, func(*kgo.Record) error { n++; return nil })
+		if err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// Decisions calls fn for every committed decision, partition by partition.
+// header is shared by the decisions of one record of decisions.
+func Decisions(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, fn func(h *deliver.BatchHeader, d *broker.Decision) error) error {
+	return each(ctx, engine, topics.Decisions(), func(r *kgo.Record) error {
+		h, _, err := deliver.DecodeHeader(r.Value)
+		if err != nil {
+			return err
+		}
+		_, err = deliver.Decode(r.Value, func(d *broker.Decision) error { return fn(&h, d) })
+		return err
+	})
+}
+
+// each calls fn for every committed record of a topic, as it ends now.
+func each(ctx context.Context, engine *kafka.Engine, topic string, fn func(*kgo.Record) error) error {
+	adm, err := engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	starts, err := kafka.Starts(ctx, adm, topic)
+	if err != nil {
+		return err
+	}
+	ends, err := kafka.CommittedEnds(ctx, adm, topic)
+	if err != nil {
+		return err
+	}
+	for p, end := range ends[topic] {
+		if err := read(ctx, engine, topic, p, starts[topic][p], end, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,448 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/flow"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+)
+
+// place is the flags that say which broker a command concerns.
+type place struct {
+	config, data *string
+}
+
+func placeFlags(fs *flag.FlagSet) place {
+	return place{fs.String("config", "", ""), fs.String("data", "", "")}
+}
+
+const placeHelp = `
+Which broker:
+  --config FILE   the configuration that its instances run with
+  --data DIR      a data directory of the embedded engine, running or not
+`
+
+// open opens the broker's state without becoming an instance of it.
+func (p place) open(ctx context.Context, std stdio, withKeys bool) (*node, error) {
+	var cfg Config
+	switch {
+	case *p.config != "" && *p.data != "":
+		return nil, usagef("--config and --data exclude each other")
+	case *p.config != "":
+		var err error
+		if cfg, err = loadConfig(*p.config); err != nil {
+			return nil, err
+		}
+	case *p.data != "":
+		cfg = dataConfig(*p.data)
+		if _, err := os.Stat(*p.data); err != nil {
+			return nil, usagef("--data: %w", err)
+		}
+	default:
+		return nil, usagef("which broker? Give --config FILE or --data DIR")
+	}
+	return openNode(ctx, cfg, slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn})), kafka.Attach, withKeys)
+}
+
+// dataConfig is the preset for a data directory of the embedded engine: its
+// keystore stands beside it.
+func dataConfig(dir string) Config {
+	cfg := defaultConfig()
+	cfg.Engine, cfg.Data = kafka.EngineEmbedded, dir
+	cfg.Keystore.Path = strings.TrimRight(dir, "/") + ".keys"
+	return cfg
+}
+
+func registryCommand() command {
+	return command{
+		name:    "registry",
+		summary: "apply, read and follow the registry: who may share what with whom",
+		help: `Usage: datafordeler registry apply -f DIR|FILE [-f …] --actor NAME [--dry-run] [--wait 30s]
+       datafordeler registry get KIND [ID] [--json]
+       datafordeler registry log [--json]
+       datafordeler registry case open|end --subscription S [--from T] [--to T] --actor NAME < ids
+       datafordeler registry consent give|withdraw --consumer N --dataset D --purpose P [--to T] --actor NAME < ids
+
+apply declares organisations, datasets, legal bases, rights packages, mailboxes,
+agreements, subscriptions and delegations from YAML. All of it is validated
+before anything is written; a second time changes nothing. It returns when the
+change binds on every running instance, or tells after --wait that it does not
+yet.
+case and consent read identifiers from standard input, one a line, and hash them
+here: they stand in no argument, log or event.
+KIND: organisation dataset basis package mailbox agreement subscription delegation.
+` + placeHelp + `
+Examples:
+  datafordeler registry apply -f deploy/demo --actor "kari at digdir" --dry-run --data data
+  datafordeler registry get agreement --config broker.yaml
+  datafordeler registry case open --subscription sosial-oslo --actor nav-oslo --config broker.yaml < cases.txt
+`,
+		run: func(ctx context.Context, std stdio, args []string) error {
+			if len(args) == 0 {
+				return usagef("what? apply, get, log, case or consent")
+			}
+			switch verb, rest := args[0], args[1:]; verb {
+			case "apply":
+				return registryApply(ctx, std, rest)
+			case "get":
+				return registryGet(ctx, std, rest)
+			case "log":
+				return registryLog(ctx, std, rest)
+			case "case":
+				return registrySubjects(ctx, std, "case", rest)
+			case "consent":
+				return registrySubjects(ctx, std, "consent", rest)
+			case "-h", "--help":
+				return flag.ErrHelp
+			default:
+				return usagef("no verb %q: apply, get, log, case or consent", verb)
+			}
+		},
+	}
+}
+
+// files collects a repeated flag.
+type files []string
+
+func (f *files) String() string     { return strings.Join(*f, " ") }
+func (f *files) Set(s string) error { *f = append(*f, s); return nil }
+
+func registryApply(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("registry apply")
+	where := placeFlags(fs)
+	var paths files
+	fs.Var(&paths, "f", "")
+	actor := fs.String("actor", "", "")
+	dry := fs.Bool("dry-run", false, "")
+	wait := fs.Duration("wait", 30*time.Second, "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if len(paths) == 0 {
+		return usagef("-f is missing: a YAML file, or a directory of them")
+	}
+	if *actor == "" {
+		return usagef("--actor is missing: who decides this? It stands in the registry's log")
+	}
+	docs, err := registry.Load(paths...)
+	if err != nil {
+		return usageError{err}
+	}
+	n, err := where.open(ctx, std, false)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	plan, rev, err := n.apply(ctx, docs, *actor, *dry)
+	var faults registry.Faults
+	if errors.As(err, &faults) {
+		return usageError{fmt.Errorf("nothing was written: %d faults\n%w", len(faults), err)}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(std.out, plan)
+	if *dry {
+		fmt.Fprintln(std.out, "dry run: nothing was written")
+		return nil
+	}
+	if err := n.ensureTopics(ctx); err != nil {
+		return err
+	}
+	return n.reportBinding(ctx, std, rev, *wait)
+}
+
+// apply plans and, unless dry, appends.
+func (n *node) apply(ctx context.Context, docs []registry.Document, actor string, dry bool) (plan *registry.Plan, rev broker.Revision, err error) {
+	rev, err = n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
+		var err error
+		if plan, err = registry.NewPlan(st, docs, actor, time.Now()); err != nil || dry {
+			return nil, err
+		}
+		return plan.Events, nil
+	})
+	return plan, rev, err
+}
+
+// reportBinding waits for a change to bind and says whether it does.
+func (n *node) reportBinding(ctx context.Context, std stdio, rev broker.Revision, wait time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	begun := time.Now()
+	running, err := n.running(ctx)
+	if err != nil {
+		return err
+	}
+	if !running {
+		fmt.Fprintf(std.out, "revision %d; no instance is running: it holds from the first record on\n", rev)
+		return nil
+	}
+	err = n.bind(waiting, rev)
+	var not *flow.NotBinding
+	switch {
+	case err == nil:
+		fmt.Fprintf(std.out, "revision %d binds on every instance (%v)\n", rev, time.Since(begun).Round(time.Millisecond))
+		return nil
+	case errors.As(err, &not):
+		return fmt.Errorf("accepted, not binding yet: %w", err)
+	}
+	return err
+}
+
+// running reports whether the group has members.
+func (n *node) running(ctx context.Context) (bool, error) {
+	adm, err := n.engine.Admin()
+	if err != nil {
+		return false, err
+	}
+	defer adm.Close()
+	groups, err := adm.DescribeGroups(ctx, n.cfg.Flow.Group)
+	if err != nil {
+		return false, err
+	}
+	return len(groups[n.cfg.Flow.Group].Members) > 0, nil
+}
+
+func registryGet(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("registry get")
+	where := placeFlags(fs)
+	asJSON := fs.Bool("json", false, "")
+	if err := parseMixed(fs, args, 1, 2); err != nil {
+		return err
+	}
+	n, err := where.open(ctx, std, false)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	var found []any
+	n.control.View(func(st *registry.State) { found, err = pick(st, registry.Kind(fs.Arg(0))) })
+	if err != nil {
+		return err
+	}
+	id := fs.Arg(1)
+	shown := 0
+	for _, v := range found {
+		doc := registry.Document{Body: v}
+		if id != "" && doc.ID() != id {
+			continue
+		}
+		shown++
+		if id == "" && !*asJSON {
+			fmt.Fprintln(std.out, doc.ID())
+			continue
+		}
+		if err := printJSON(std.out, v, !*asJSON); err != nil {
+			return err
+		}
+	}
+	if id != "" && shown == 0 {
+		return fmt.Errorf("no %s %q is registered", fs.Arg(0), id)
+	}
+	return nil
+}
+
+func pick(st *registry.State, kind registry.Kind) ([]any, error) {
+	switch kind {
+	case registry.KindOrganisation:
+		return anys(st.Organisations()), nil
+	case registry.KindDataset:
+		return anys(st.Datasets()), nil
+	case registry.KindBasis:
+		return anys(st.Bases()), nil
+	case registry.KindPackage:
+		return anys(st.Packages()), nil
+	case registry.KindMailbox:
+		return anys(st.Mailboxes()), nil
+	case registry.KindAgreement:
+		return anys(st.Agreements()), nil
+	case registry.KindSubscription:
+		return anys(st.Subscriptions()), nil
+	case registry.KindDelegation:
+		return anys(st.Delegations()), nil
+	}
+	return nil, usagef("no kind %q: %v", kind, registry.Kinds())
+}
+
+func anys[T any](s []T) []any {
+	out := make([]any, len(s))
+	for i := range s {
+		out[i] = s[i]
+	}
+	return out
+}
+
+func registryLog(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("registry log")
+	where := placeFlags(fs)
+	asJSON := fs.Bool("json", false, "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	n, err := where.open(ctx, std, false)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	out := bufio.NewWriter(std.out)
+	defer out.Flush()
+	return n.control.Log(ctx, func(offset int64, e registry.Event, accepted bool) error {
+		if *asJSON {
+			return printJSON(out, struct {
+				Offset   int64          `json:"offset"`
+				Accepted bool           `json:"accepted"`
+				Event    registry.Event `json:"event"`
+			}{offset, accepted, e}, false)
+		}
+		mark := ""
+		if !accepted {
+			mark = "  (lost: another change came first)"
+		}
+		_, err := fmt.Fprintf(out, "%6d  %s  %-20s %s  by %s%s\n", e.Seq, e.At.Format(time.RFC3339), e.Type, eventName(e), e.Actor, mark)
+		return err
+	})
+}
+
+// eventName is what an event concerns, where its data has a name.
+func eventName(e registry.Event) string {
+	var named struct {
+		ID      any    `json:"id"`
+		Number  string `json:"number"`
+		Digest  string `json:"digest"`
+		Version int    `json:"version"`
+	}
+	if json.Unmarshal(e.Data, &named) != nil {
+		return ""
+	}
+	for _, s := range []any{named.ID, named.Number, named.Digest} {
+		if v := reflect.ValueOf(s); v.IsValid() && !v.IsZero() {
+			return fmt.Sprint(s)
+		}
+	}
+	return ""
+}
+
+// registrySubjects opens and ends cases, gives and withdraws consents.
+func registrySubjects(ctx context.Context, std stdio, what string, args []string) error {
+	if len(args) == 0 {
+		return usagef("%s what? open or end; give or withdraw", what)
+	}
+	verb := args[0]
+	fs := newFlags("registry " + what)
+	where := placeFlags(fs)
+	sub := fs.String("subscription", "", "")
+	consumer := fs.String("consumer", "", "")
+	dataset := fs.String("dataset", "", "")
+	purpose := fs.String("purpose", "", "")
+	from := fs.String("from", "", "")
+	to := fs.String("to", "", "")
+	actor := fs.String("actor", "", "")
+	wait := fs.Duration("wait", 30*time.Second, "")
+	if err := parse(fs, args[1:], 0, 0); err != nil {
+		return err
+	}
+	if *actor == "" {
+		return usagef("--actor is missing: who decides this? It stands in the registry's log")
+	}
+	var valid broker.Interval
+	var err1, err2 error
+	valid.From, err1 = broker.ParseTime(*from)
+	valid.To, err2 = broker.ParseTime(*to)
+	if err := errors.Join(err1, err2); err != nil {
+		return usageError{err}
+	}
+	now := time.Now()
+	if valid.From.IsZero() {
+		valid.From = now
+	}
+	n, err := where.open(ctx, std, true)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	ids, err := readIDs(std.in)
+	if err != nil {
+		return err
+	}
+	var count int
+	rev, err := n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
+		s := subjects{state: st, ring: n.ring, now: now, valid: valid}
+		var changes []registry.Change
+		var err error
+		switch what + " " + verb {
+		case "case open", "case end":
+			t := st.Terms(broker.SubscriptionID(*sub))
+			if t == nil {
+				return nil, usagef("--subscription: no subscription %q is registered", *sub)
+			}
+			changes, err = s.cases(t, ids, verb == "end")
+		case "consent give", "consent withdraw":
+			d := st.Dataset(broker.DatasetID(*dataset))
+			if d == nil {
+				return nil, usagef("--dataset: no dataset %q is registered", *dataset)
+			}
+			changes, err = s.consents(d, broker.OrgNumber(*consumer), broker.Purpose(*purpose), ids, verb == "withdraw")
+		default:
+			return nil, usagef("no %s %q", what, verb)
+		}
+		if err != nil {
+			return nil, err
+		}
+		count = len(changes)
+		return st.Link(now, *actor, changes...)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%d of %d changed\n", count, len(ids))
+	return n.reportBinding(ctx, std, rev, *wait)
+}
+
+// readIDs reads identifiers, one a line. Faults name the line, never its text.
+func readIDs(r io.Reader) ([]string, error) {
+	var ids []string
+	sc := bufio.NewScanner(r)
+	for line := 1; sc.Scan(); line++ {
+		id := strings.TrimSpace(sc.Text())
+		switch {
+		case id == "":
+			continue
+		case len(id) > 64:
+			return nil, usagef("standard input, line %d: %d characters; want one identifier a line", line, len(id))
+		}
+		ids = append(ids, id)
+	}
+	return ids, sc.Err()
+}
+
+func printJSON(w io.Writer, v any, indent bool) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if indent {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}
+
+// parseMixed lets arguments stand before flags.
+func parseMixed(fs *flag.FlagSet, args []string, min, max int) error {
+	var words, flags []string
+	for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		words, args = append(words, args[0]), args[1:]
+	}
+	flags = args
+	return parse(fs, append(flags, words...), min, max)
+}
