@@ -46,6 +46,9 @@ type work struct {
 	arena     arena
 }
 
+// end is the offset after the last record.
+func (w *work) end() int64 { return w.records[len(w.records)-1].Offset + 1 }
+
 // instant is what a transaction fixes for all of its decisions.
 type instant struct {
 	world    *world
@@ -98,7 +101,7 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 			return err
 		}
 	}
-	w.batches = w.batch.Finish(w.records[len(w.records)-1].Offset)
+	w.batches = w.batch.Finish(w.end() - 1)
 	return nil
 }
 

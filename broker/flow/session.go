@@ -265,8 +265,10 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	if produceErr != nil {
 		try = kgo.TryAbort
 	}
-	committed, err := s.txn.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) error {
-		return s.stamp(req, works, in.revision, written)
+	var idle []*partition
+	committed, err := s.txn.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) (err error) {
+		idle, err = s.stamp(req, works, in.revision, written)
+		return err
 	}), try)
 	// If we were to crash here, recovery would be clean: what is committed is
 	// committed with its offsets, and load reads it back.
@@ -283,11 +285,14 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		b.log.Info("transaction aborted: the group is rebalancing", "partitions", len(works))
 		return nil
 	}
+	for _, p := range idle {
+		p.committed, p.stored = in.revision, true
+	}
 	records := 0
 	for _, w := range works {
 		p := w.part
 		p.window.Commit()
-		p.next = w.records[len(w.records)-1].Offset + 1
+		p.next = w.end()
 		p.committed, p.stored, p.last = in.revision, true, in.now
 		p.usage = maps.Clone(w.batch.Usage())
 		p.marks, _ = floor(append(p.marks, written[w]...), p.window.Floor(p.next))
@@ -302,29 +307,33 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 // takeWorks groups the fetched records by partition.
 func (s *session) takeWorks(fetches kgo.Fetches) []*work {
 	n := 0
+	at := map[topicPartition]*work{}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		p, ok := s.loaded[topicPartition{f.Topic, f.Partition}]
-		if !ok || len(f.Records) == 0 {
+		tp := topicPartition{f.Topic, f.Partition}
+		p, ok := s.loaded[tp]
+		if !ok {
 			return // revoked since; End will abort, and the new owner reads them
+		}
+		// The client may hand out what is decided already, fetched before a
+		// reset. To decide it again would be a duplicate.
+		records := f.Records
+		for len(records) > 0 && records[0].Offset < p.next {
+			records = records[1:]
+		}
+		if len(records) == 0 {
+			return
+		}
+		if w := at[tp]; w != nil { // one fetch may have it in two pieces
+			w.records, w.high = append(w.records, records...), f.HighWatermark
+			return
 		}
 		if n == len(s.works) {
 			s.works = append(s.works, &work{})
 		}
 		w := s.works[n]
-		w.part, w.high = p.partition, f.HighWatermark
-		w.records = f.Records
-		if f.Records[0].Offset < p.next {
-			// The client handed out what is decided already: fetched before a
-			// reset. Deciding it again would be a duplicate.
-			i := 0
-			for i < len(f.Records) && f.Records[i].Offset < p.next {
-				i++
-			}
-			w.records = f.Records[i:]
-		}
-		if len(w.records) > 0 {
-			n++
-		}
+		n++
+		w.part, w.high, w.records = p.partition, f.HighWatermark, append(w.records[:0], records...)
+		at[tp] = w
 	})
 	return s.works[:n]
 }
@@ -424,37 +433,40 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 	return written, nil
 }
 
-// stamp writes each partition's metadata into the commit of its offset.
-func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work][]mark) error {
-	find := func(topic string, number int32) *work {
-		for _, w := range works {
-			if w.part.topic == topic && w.part.number == number {
-				return w
-			}
-		}
-		return nil
+// stamp writes each partition's metadata into the commit of its offset. The
+// client may name partitions of which this transaction has nothing; they stay
+// where they are, and take the revision along.
+func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work][]mark) (idle []*partition, err error) {
+	decided := make(map[topicPartition]*work, len(works))
+	for _, w := range works {
+		decided[topicPartition{w.part.topic, w.part.number}] = w
 	}
-	seen := 0
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			w := find(t.Topic, p.Partition)
-			if w == nil {
-				return fmt.Errorf("the commit names %s/%d, of which nothing was decided", t.Topic, p.Partition)
+			tp := topicPartition{t.Topic, p.Partition}
+			part, want := s.loaded[tp].partition, int64(-1)
+			w := decided[tp]
+			switch {
+			case w != nil:
+				part, want = w.part, w.end()
+				delete(decided, tp)
+			case part != nil:
+				want = part.next
+				idle = append(idle, part)
 			}
-			if want := w.records[len(w.records)-1].Offset + 1; p.Offset != want {
-				return fmt.Errorf("the commit of %s/%d is offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
+			if p.Offset != want {
+				return nil, fmt.Errorf("the commit of %s/%d is at offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
 			}
-			m := w.part.metadata(p.Offset, rev, written[w]...).String()
+			m := part.metadata(p.Offset, rev, written[w]...).String()
 			p.Metadata = &m
-			seen++
 		}
 	}
-	if seen != len(works) {
-		return fmt.Errorf("the commit names %d partitions, but %d were decided", seen, len(works))
+	if len(decided) > 0 {
+		return nil, fmt.Errorf("the commit leaves out %d partitions that were decided", len(decided))
 	}
-	return nil
+	return idle, nil
 }
 
 // behind reports whether some partition's committed revision is older than rev.
