@@ -32,6 +32,10 @@ func commands() []command {
 		demoCommand(),
 		serveCommand(),
 		registryCommand(),
+		publishCommand(),
+		consumeCommand(),
+		policyCommand(),
+		decisionsCommand(),
 		configCommand(),
 	}
 }

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"datafordeler/broker/kafka"
+)
+
+// connection is the flags of the commands that need no more than a Kafka to
+// talk to: those of providers and consumers.
+type connection struct {
+	place
+	brokers, prefix *string
+}
+
+func connectionFlags(fs *flag.FlagSet) connection {
+	return connection{placeFlags(fs), fs.String("brokers", "", ""), fs.String("prefix", "", "")}
+}
+
+const connectionHelp = `
+Which Kafka:
+  --brokers HOST:PORT,…   addresses to begin with (no TLS, no login)
+  --data DIR              a data directory of the embedded engine, running or not
+  --config FILE           a configuration as serve takes it, with TLS and login
+  --prefix PREFIX         what topic names begin with; with --config, the file says it
+`
+
+// link is a Kafka that can be reached, as the SDK packages want it.
+type link struct {
+	brokers []string
+	prefix  string
+	tls     *tls.Config
+	sasl    kafka.SASL
+	cfg     Config // with --data or --config; its engine is open
+	engine  *kafka.Engine
+}
+
+// open reads the flags. It connects to the embedded engine, or opens it; an
+// Apache Kafka is connected to on first use.
+func (c connection) open(ctx context.Context, std stdio) (*link, error) {
+	given := 0
+	for _, s := range []string{*c.brokers, *c.data, *c.config} {
+		if s != "" {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		return nil, usagef("which Kafka? Give --brokers HOST:PORT, --data DIR or --config FILE")
+	case given > 1:
+		return nil, usagef("--brokers, --data and --config exclude each other")
+	case *c.config != "" && *c.prefix != "":
+		return nil, usagef("--prefix: the configuration file says it")
+	}
+	if *c.brokers != "" {
+		l := &link{prefix: *c.prefix}
+		for b := range strings.SplitSeq(*c.brokers, ",") {
+			l.brokers = append(l.brokers, strings.TrimSpace(b))
+		}
+		return l, nil
+	}
+	var cfg Config
+	if *c.config != "" {
+		var err error
+		if cfg, err = loadConfig(*c.config); err != nil {
+			return nil, err
+		}
+	} else {
+		if _, err := os.Stat(*c.data); err != nil {
+			return nil, usagef("--data: %w", err)
+		}
+		cfg = dataConfig(*c.data)
+		cfg.Prefix = *c.prefix
+	}
+	tlsConfig, err := clientTLS(cfg.TLS)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	engine, err := kafka.Open(ctx, cfg.Config, warnings(std), kafka.Attach)
+	if err != nil {
+		return nil, err
+	}
+	return &link{brokers: engine.Brokers(), prefix: cfg.Prefix, tls: tlsConfig, sasl: cfg.SASL, cfg: cfg, engine: engine}, nil
+}
+
+// close stops the embedded engine where this command opened it.
+func (l *link) close() error {
+	if l.engine == nil {
+		return nil
+	}
+	return l.engine.Close()
+}
+
+func warnings(std stdio) *slog.Logger {
+	return slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// password reads the first line of the file anew at each login.
+func (l *link) password() (string, error) {
+	f, err := os.Open(l.sasl.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("sasl.password_file: %w", err)
+	}
+	defer f.Close()
+	in := bufio.NewScanner(f)
+	if !in.Scan() || in.Text() == "" {
+		return "", errors.Join(fmt.Errorf("sasl.password_file: %s has no first line", l.sasl.PasswordFile), in.Err())
+	}
+	return in.Text(), nil
+}
+
+// clientTLS is nil where the configuration asks for none.
+func clientTLS(t kafka.TLS) (*tls.Config, error) {
+	if t == (kafka.TLS{}) {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls.ca_file: %s holds no certificate in PEM form", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.cert_file and tls.key_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}

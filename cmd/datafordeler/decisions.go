@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/flow"
+)
+
+func decisionsCommand() command {
+	return command{
+		name:    "decisions",
+		summary: "find decisions: what was answered for a record, and why",
+		help: `Usage: datafordeler decisions [filters] [--json] [--limit N]
+
+Reads the decisions topic and prints the decisions that match all filters.
+
+  --dataset D --partition P --offset O   of the record at that position
+  --event-source URI                     of one event: its id is read from standard
+                                         input (it may hold a person's number), and
+                                         --dataset is needed too
+  --subscription S                       for one subscription
+  --outcome permit|deny
+  --reason CODE                          denied for that reason, among others
+  --limit N                              stop after N (100); 0 for all
+  --json                                 one JSON object a line
+` + placeHelp + `
+Examples:
+  datafordeler decisions --data data --dataset inntekt --partition 0 --offset 17
+  datafordeler decisions --data data --outcome deny --reason no_open_case --json
+`,
+		run: decisions,
+	}
+}
+
+// decisionFilter is what the flags ask for; zero fields ask for nothing.
+type decisionFilter struct {
+	dataset      broker.DatasetID
+	partition    int
+	offset       int64
+	event        broker.EventHash
+	subscription broker.SubscriptionID
+	outcome      string
+	reason       broker.Reason
+}
+
+func (f *decisionFilter) matches(d *broker.Decision) bool {
+	if f.dataset != "" && d.Position.Dataset != f.dataset ||
+		f.partition >= 0 && int(d.Position.Partition) != f.partition ||
+		f.offset >= 0 && d.Position.Offset != f.offset ||
+		!f.event.IsZero() && d.Event != f.event ||
+		f.subscription != "" && d.Subscription != f.subscription ||
+		f.outcome != "" && f.outcome != outcomeWord(d) {
+		return false
+	}
+	if f.reason == "" {
+		return true
+	}
+	for _, r := range d.Outcome.Reasons {
+		if r == f.reason {
+			return true
+		}
+	}
+	return false
+}
+
+func outcomeWord(d *broker.Decision) string {
+	if d.Outcome.Permit {
+		return "permit"
+	}
+	return "deny"
+}
+
+// decisionJSON is a decision as the command prints it.
+type decisionJSON struct {
+	ID           broker.DecisionID     `json:"id"`
+	Kind         string                `json:"kind"`
+	Dataset      broker.DatasetID      `json:"dataset"`
+	TopicID      broker.Digest         `json:"topic_id"`
+	Partition    int32                 `json:"partition"`
+	Offset       int64                 `json:"offset"`
+	Event        broker.EventHash      `json:"event"`
+	Record       string                `json:"record"`
+	Subscription broker.SubscriptionID `json:"subscription"`
+	Agreement    broker.AgreementID    `json:"agreement"`
+	Outcome      string                `json:"outcome"`
+	Reasons      []broker.Reason       `json:"reasons,omitempty"`
+	Bases        []broker.LegalBasisID `json:"bases,omitempty"`
+	Package      broker.PackageRef     `json:"package"`
+	Fields       []broker.Pointer      `json:"fields,omitempty"`
+	Shielded     bool                  `json:"shielded,omitempty"`
+	Delivery     *broker.DeliveryID    `json:"delivery,omitempty"`
+	Policy       string                `json:"policy"`
+	Revision     broker.Revision       `json:"revision"`
+	Time         time.Time             `json:"time"`
+	Subject      *broker.Pseudonym     `json:"subject,omitempty"`
+	Period       string                `json:"period"`
+}
+
+func toJSON(d *broker.Decision) decisionJSON {
+	j := decisionJSON{
+		ID: d.ID, Kind: d.Kind.String(), Dataset: d.Position.Dataset, TopicID: d.Position.TopicID, Partition: d.Position.Partition,
+		Offset: d.Position.Offset, Event: d.Event, Record: d.RecordKind.String(), Subscription: d.Subscription, Agreement: d.Agreement,
+		Outcome: outcomeWord(d), Reasons: d.Outcome.Reasons, Bases: d.Outcome.Bases, Package: d.Package, Fields: d.Fields,
+		Shielded: d.Shielded, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time, Period: d.Period,
+	}
+	if d.Outcome.Permit {
+		j.Delivery = &d.Delivery
+	}
+	if !d.Subject.IsZero() {
+		j.Subject = &d.Subject
+	}
+	return j
+}
+
+var errEnough = errors.New("enough")
+
+func decisions(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("decisions")
+	where := placeFlags(fs)
+	dataset := fs.String("dataset", "", "")
+	partition := fs.Int("partition", -1, "")
+	offset := fs.Int64("offset", -1, "")
+	source := fs.String("event-source", "", "")
+	subscription := fs.String("subscription", "", "")
+	outcome := fs.String("outcome", "", "")
+	reason := fs.String("reason", "", "")
+	limit := fs.Int("limit", 100, "")
+	asJSON := fs.Bool("json", false, "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *outcome != "" && *outcome != "permit" && *outcome != "deny" {
+		return usagef("--outcome: %q is neither permit nor deny", *outcome)
+	}
+	if *source != "" && *dataset == "" {
+		return usagef("--event-source needs --dataset")
+	}
+	n, err := where.open(ctx, std, *source != "")
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	filter := decisionFilter{
+		dataset: broker.DatasetID(*dataset), partition: *partition, offset: *offset,
+		subscription: broker.SubscriptionID(*subscription), outcome: *outcome, reason: broker.Reason(*reason),
+	}
+	if *source != "" {
+		id, err := io.ReadAll(io.LimitReader(std.in, 5000))
+		if err != nil {
+			return err
+		}
+		filter.event = n.ring.Event(filter.dataset, *source, strings.TrimRight(string(id), "\r\n"))
+	}
+	out := bufio.NewWriter(std.out)
+	defer out.Flush()
+	found := 0
+	err = flow.Decisions(ctx, n.engine, n.cfg.Topics(), func(_ *deliver.BatchHeader, d *broker.Decision) error {
+		if !filter.matches(d) {
+			return nil
+		}
+		found++
+		if *asJSON {
+			if err := printJSON(out, toJSON(d), false); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintf(out, "%s  %s/%d@%d  %-6s %-24s %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition,
+				d.Position.Offset, outcomeWord(d), d.Subscription, because(d))
+		}
+		if *limit > 0 && found == *limit {
+			return errEnough
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		fmt.Fprintf(std.err, "the first %d; more with --limit\n", found)
+		return nil
+	case err == nil && found == 0:
+		fmt.Fprintln(std.err, "no decision matches")
+	}
+	return err
+}
+
+// because is the short why of a decision.
+func because(d *broker.Decision) string {
+	if d.Outcome.Permit {
+		var bases []string
+		for _, b := range d.Outcome.Bases {
+			bases = append(bases, string(b))
+		}
+		return fmt.Sprintf("on %s, %d fields of %s@%d", strings.Join(bases, ", "), len(d.Fields), d.Package.ID, d.Package.Version)
+	}
+	var reasons []string
+	for _, r := range d.Outcome.Reasons {
+		reasons = append(reasons, string(r))
+	}
+	return strings.Join(reasons, ", ")
+}
