@@ -3,7 +3,7 @@ package intake
 import (
 	"bytes"
 	"encoding/base64"
-	"strconv"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -276,9 +276,6 @@ func (e *event) readStructured(msg *Message, doc *jsondoc.Doc) *broker.Rejection
 				return reject(broker.RejectNotCloudEvent, "data_base64 is not a string")
 			}
 			encoded = text
-			if encoded == nil {
-				encoded = []byte{}
-			}
 			continue
 		}
 		var value []byte
@@ -287,9 +284,6 @@ func (e *event) readStructured(msg *Message, doc *jsondoc.Doc) *broker.Rejection
 			continue // absent, by the format
 		case jsondoc.String:
 			value, _ = doc.Text(i, nil)
-			if value == nil {
-				value = []byte{}
-			}
 		case jsondoc.True, jsondoc.False, jsondoc.Number:
 			// CloudEvents has Booleans and Integers; their string form is JSON's.
 			value = doc.Bytes(i)
@@ -297,17 +291,14 @@ func (e *event) readStructured(msg *Message, doc *jsondoc.Doc) *broker.Rejection
 				return rejectf(broker.RejectNotCloudEvent, "the attribute %s is not a string", coreNames[c])
 			}
 		default:
-			if rejection := e.set(string(name), []byte("x")); rejection != nil {
-				return rejection
-			}
-			if c, ok := coreAttribute(string(name)); ok {
+			c, ours := coreAttribute(string(name))
+			switch {
+			case ours:
 				return rejectf(broker.RejectNotCloudEvent, "the attribute %s is not a string", coreNames[c])
+			case slices.Contains(e.declared, string(name)):
+				return rejectf(broker.RejectNotCloudEvent, "the attribute %s is an object or array; CloudEvents attributes are single values", name)
 			}
-			for _, ext := range e.declared {
-				if ext == string(name) {
-					return rejectf(broker.RejectNotCloudEvent, "the attribute %s is an object or array; CloudEvents attributes are single values", ext)
-				}
-			}
+			e.others += hashExtension(string(name), doc.Bytes(i))
 			continue
 		}
 		if rejection := e.set(string(name), value); rejection != nil {
@@ -386,7 +377,8 @@ func traceparent(b []byte) string {
 	return string(b)
 }
 
+// parseBool holds to CloudEvents' string form of a Boolean.
 func parseBool(b []byte) (value, ok bool) {
-	value, err := strconv.ParseBool(string(b))
-	return value, err == nil && (string(b) == "true" || string(b) == "false")
+	value = string(b) == "true"
+	return value, value || string(b) == "false"
 }
