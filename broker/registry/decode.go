@@ -188,10 +188,9 @@ func (r *reader) object(n *yaml.Node, v reflect.Value, path string) {
 		}
 		seen["document"] = seen["document"] || seen["file"]
 	}
-	for _, f := range fields {
-		if f.required && !seen[f.name] {
-			r.fault(n, fmt.Sprintf("%s lacks %q", r.what(path), f.name), "every such declaration says it, if only that it is empty")
-		}
+	lacks := slices.DeleteFunc(fields, func(f field) bool { return !f.required || seen[f.name] })
+	if len(lacks) > 0 {
+		r.fault(n, fmt.Sprintf("%s lacks %s", r.what(path), names(lacks)), "say each, if only that there is none: [] or {}")
 	}
 }
 

@@ -197,7 +197,7 @@ func flatten(v any) map[string]string {
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
 		if strings.HasPrefix(path, "schemas/") && strings.HasSuffix(path, "/document") && strings.Count(path, "/") == 2 {
-			b, _ := json.Marshal(v)
+			b, _ := json.Marshal(v) // it was JSON
 			sum := sha256.Sum256(b)
 			out[path] = fmt.Sprintf("schema of %d bytes (%x)", len(b), sum[:4])
 			return
@@ -212,7 +212,12 @@ func flatten(v any) map[string]string {
 				walk(join(path, strconv.Itoa(i)), e)
 			}
 		default:
-			b, _ := json.Marshal(v)
+			if text, ok := v.(string); ok {
+				if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+					v = day(t)
+				}
+			}
+			b, _ := json.Marshal(v) // it was JSON
 			out[path] = string(b)
 		}
 	}

@@ -54,6 +54,8 @@ func (s *State) refuse(p payload, t Type) string {
 			return fmt.Sprintf("no case %q was opened for subscription %s", v.ID, v.Subscription)
 		case h.ended:
 			return fmt.Sprintf("case %q of subscription %s has ended already", v.ID, v.Subscription)
+		case !h.open.To.IsZero() && v.At.After(h.open.To):
+			return fmt.Sprintf("case %q of subscription %s was to end before that: it is not prolonged by ending it", v.ID, v.Subscription)
 		case v.At.Before(h.open.From):
 			return fmt.Sprintf("case %q of subscription %s cannot end before it was opened", v.ID, v.Subscription)
 		}

@@ -24,12 +24,19 @@ func compile(s *broker.Schema) (*jsonschema.Schema, error) {
 		return nil, errors.New("a JSON Schema is an object, or true or false")
 	}
 	c := jsonschema.NewCompiler()
-	c.UseLoader(jsonschema.SchemeURLLoader{}) // no scheme: nothing is loaded
+	c.UseLoader(nothing{})
 	const url = "schema:document"
 	if err := c.AddResource(url, doc); err != nil {
 		return nil, err
 	}
 	return c.Compile(url)
+}
+
+// nothing loads nothing.
+type nothing struct{}
+
+func (nothing) Load(string) (any, error) {
+	return nil, errors.New("a schema refers within itself only: copy what it needs into $defs")
 }
 
 // reaches reports whether the schema declares a place that the pointer leads to:

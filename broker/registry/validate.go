@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -39,7 +40,7 @@ func newWorld(s *State, docs []Document) *world {
 		d := &docs[i]
 		k := docKey{d.Kind, d.ID()}
 		if other := w.docs[k]; other != nil {
-			w.at(at{d, "declared"}, "", fmt.Sprintf("%s %q is declared at %s:%d as well", d.Kind, k.id, other.File, other.Line), "keep one")
+			w.at(at{doc: d}, "", fmt.Sprintf("%s %q is declared at %s:%d as well", d.Kind, k.id, other.File, other.Line), "keep one")
 			continue
 		}
 		w.docs[k] = d
@@ -56,23 +57,38 @@ func newWorld(s *State, docs []Document) *world {
 	return w
 }
 
-// at is a declared thing, or a registered one whose doc is nil.
+// at is a declared thing, or a registered one, whose doc is nil.
 type at struct {
 	doc  *Document
 	what string // "agreement a1"
+	// cause is a declared thing that a registered one rests on: what breaks
+	// the second is in the first.
+	cause *Document
 }
 
 func (w *world) of(kind Kind, id string) at {
-	return at{w.docs[docKey{kind, id}], string(kind) + " " + id}
+	return at{doc: w.docs[docKey{kind, id}], what: string(kind) + " " + id}
+}
+
+// on names what a thing rests on.
+func (w *world) on(a at, kind Kind, id string) at {
+	if a.cause == nil {
+		a.cause = w.docs[docKey{kind, id}]
+	}
+	return a
 }
 
 func (w *world) at(a at, path, what, remedy string) {
-	if a.doc == nil {
+	switch {
+	case a.doc != nil:
+		w.faulty[a.doc] = true
+		w.faults = append(w.faults, Fault{a.doc.File, a.doc.line(path), what, remedy})
+	case a.cause != nil:
+		w.faulty[a.cause] = true
+		w.faults = append(w.faults, Fault{a.cause.File, a.cause.Line, fmt.Sprintf("with this, %s: %s", a.what, what), remedy})
+	default:
 		w.faults = append(w.faults, Fault{What: a.what + ": " + what, Remedy: remedy})
-		return
 	}
-	w.faulty[a.doc] = true
-	w.faults = append(w.faults, Fault{a.doc.File, a.doc.line(path), what, remedy})
 }
 
 // validate asks every rule of everything.
@@ -154,10 +170,32 @@ func known[V any](all []V, id func(V) string) string {
 }
 
 func (w *world) interval(a at, path string, i broker.Interval) {
-	if err := i.Check(); err != nil {
-		w.at(a, path, err.Error(), "let it end after it begins, or leave out to")
+	if i.Check() != nil {
+		w.at(a, path, fmt.Sprintf("the interval ends (%s) before it begins, or as it does (%s)", day(i.To), day(i.From)), "let it end after it begins, or leave out to")
 	}
 }
+
+// day writes a time as it may have been declared: a date where it is midnight in
+// Norway.
+func day(t time.Time) string {
+	if t.IsZero() {
+		return "always"
+	}
+	t = t.In(oslo)
+	if t.Equal(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, oslo)) {
+		return t.Format(time.DateOnly)
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// oslo is where declared dates begin; broker links the zone database in.
+var oslo = func() *time.Location {
+	l, err := time.LoadLocation("Europe/Oslo")
+	if err != nil {
+		panic(err)
+	}
+	return l
+}()
 
 func oneOf[T ~string](w *world, a at, path string, v T, allowed ...T) {
 	if slices.Contains(allowed, v) {
@@ -165,7 +203,9 @@ func oneOf[T ~string](w *world, a at, path string, v T, allowed ...T) {
 	}
 	var s []string
 	for _, x := range allowed {
-		s = append(s, string(x))
+		if x != "" {
+			s = append(s, string(x))
+		}
 	}
 	w.at(a, path, fmt.Sprintf("%s is %q", path, string(v)), "want one of "+strings.Join(s, ", "))
 }

@@ -42,6 +42,7 @@ func (w *world) basis(b *broker.LegalBasis) {
 	for i, d := range b.Datasets {
 		path := "datasets/" + strconv.Itoa(i)
 		ds := w.knownDataset(a, path, d)
+		a := w.on(a, KindDataset, string(d))
 		if ds != nil && b.About != nil && ds.AttributeIndex(b.About.Attribute) < 0 {
 			w.at(a, "about/attribute", fmt.Sprintf("dataset %s has no attribute %q", d, b.About.Attribute), "name one of its attributes, or declare it there")
 		}
@@ -81,7 +82,7 @@ func (w *world) packageRefs() []broker.PackageRef {
 }
 
 func (w *world) rightsPackage(p *broker.RightsPackage) {
-	a := w.of(KindPackage, idOf(p))
+	a := w.on(w.of(KindPackage, idOf(p)), KindDataset, string(p.Dataset))
 	w.name(a, "id", p.ID)
 	if p.Version < 1 {
 		w.at(a, "version", fmt.Sprintf("version is %d", p.Version), "count from 1")
@@ -110,6 +111,9 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 		path := "fields/" + strconv.Itoa(i)
 		pointer(path, f)
 		for _, o := range p.Fields[:i] {
+			if f == "" || o == "" {
+				continue
+			}
 			if o.Covers(f) || f.Covers(o) {
 				w.at(a, path, fmt.Sprintf("%s and %s: one permits the other already", o, f), "keep the one that is meant: the narrower, unless all below the wider may leave")
 			}
@@ -234,7 +238,7 @@ func (w *world) overlaps() {
 }
 
 func (w *world) subscription(s *broker.Subscription) {
-	a := w.of(KindSubscription, string(s.ID))
+	a := w.on(w.of(KindSubscription, string(s.ID)), KindMailbox, string(s.Mailbox))
 	w.name(a, "id", string(s.ID))
 	g := w.agreements[s.Agreement]
 	if g == nil {
@@ -264,6 +268,7 @@ func (w *world) scope(a at, s *broker.Subscription, g *broker.Agreement) {
 		return
 	}
 	d := w.datasets[g.Dataset]
+	a = w.on(w.of(KindSubscription, string(s.ID)), KindDataset, string(d.ID))
 	if sc.Attribute != "" && d.AttributeIndex(sc.Attribute) < 0 {
 		w.at(a, "scope/attribute", fmt.Sprintf("dataset %s has no attribute %q", d.ID, sc.Attribute), "name one of its attributes, or declare it there")
 	}
