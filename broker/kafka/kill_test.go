@@ -188,10 +188,45 @@ func TestKillFencesSurvivor(t *testing.T) {
 	c.kill()
 	c = startChild(t, childData+"="+data, childListen+"="+addr)
 	c.next(t, "open")
-	if err := cl.EndTransaction(ctx, kgo.TryCommit); err == nil {
-		t.Error("the commit of a transaction that the kill tore succeeded")
+	// It goes on with the transaction, of which the first half is aborted now.
+	err := cl.ProduceSync(ctx, &kgo.Record{Topic: "t", Partition: 0, Value: []byte("half")}).FirstErr()
+	if endErr := cl.EndTransaction(ctx, kgo.TryCommit); err == nil && endErr == nil {
+		t.Error("the second half of a torn transaction was committed")
 	}
 	checkCommitted(t, e, []string{"one"})
+}
+
+// A publisher that outlives a clean stop and then a kill, and resends nothing,
+// can go on: what the clean stop noted about its sequence numbers is not held
+// against it.
+func TestKillKeepsPublisher(t *testing.T) {
+	ctx := bounded(t)
+	cfg := embedded(t.TempDir())
+	e := open(t, cfg, Own)
+	ensure(t, e, TopicSpec{Name: "t", Partitions: 1})
+	cfg.Listen = e.Brokers()[0]
+	cl := client(t, e)
+	publish := func(value string) {
+		t.Helper()
+		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "t", Value: []byte(value)}).FirstErr(); err != nil {
+			t.Fatalf("%s: %v", value, err)
+		}
+	}
+	publish("before the stop")
+	closeEngine(t, e)
+	e = open(t, cfg, Own)
+	publish("after the stop")
+	killed := image(t, cfg.Data)
+	closeEngine(t, e)
+	cfg.Data = killed
+	e = open(t, cfg, Own)
+	if !e.Recovery().Unclean {
+		t.Fatal("the image counts as closed")
+	}
+	publish("after the kill")
+	if got := committed(t, e, "t")[0]; !slices.Equal(got, []string{"before the stop", "after the stop", "after the kill"}) {
+		t.Errorf("the topic has %q", got)
+	}
 }
 
 // A directory whose owner was killed is free, also for a command that would

@@ -509,8 +509,10 @@ func cutLog(path string) (cut int64, err error) {
 	return int64(len(raw) - whole), os.Truncate(path, int64(whole))
 }
 
-// fence moves each settled producer two epochs on. One would not do: the engine
-// takes a commit from one epoch back for a repeat of one that succeeded.
+// fence moves each settled producer two epochs on, so that a client that
+// outlived the engine can neither add to a settled transaction nor be told that
+// it succeeded. One epoch would not do: the engine takes a commit from one
+// epoch back for a repeat, while the group offsets in it are lost either way.
 func fence(path string, outcomes map[txn]bool, producers producerLog) error {
 	var out []byte
 	for t, commit := range outcomes {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,14 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const tornPartitions = 3
 
 // torn makes a data directory as a kill leaves it: "one" committed to three
 // partitions, then "two", by the same producer, in the state that end names.
-func torn(t *testing.T, end *kgo.TransactionEndTry) (data string) {
+func torn(t *testing.T, end *kgo.TransactionEndTry) (data string, two txn) {
 	t.Helper()
 	ctx := bounded(t)
 	live := t.TempDir()
@@ -29,9 +32,14 @@ func torn(t *testing.T, end *kgo.TransactionEndTry) (data string) {
 	if err := begin(ctx, cl, "t", tornPartitions, "two"); err != nil {
 		t.Fatal(err)
 	}
+	producer, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two = txn{producer, epoch}
 	open := image(t, live)
 	if end == nil {
-		return open
+		return open, two
 	}
 	if err := cl.EndTransaction(ctx, *end); err != nil {
 		t.Fatal(err)
@@ -41,7 +49,7 @@ func torn(t *testing.T, end *kgo.TransactionEndTry) (data string) {
 	// only: the moment between two markers.
 	copyFile(t, filepath.Join(ended, "kafka/partitions/t-1/0.dat"), filepath.Join(open, "kafka/partitions/t-1/0.dat"))
 	copyFile(t, filepath.Join(ended, "kafka/partitions/t-1/0.idx"), filepath.Join(open, "kafka/partitions/t-1/0.idx"))
-	return open
+	return open, two
 }
 
 func copyFile(t *testing.T, from, to string) {
@@ -142,7 +150,7 @@ func TestTornTransactions(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := bounded(t)
-			data := torn(t, test.end)
+			data, two := torn(t, test.end)
 			if test.spoil != nil {
 				test.spoil(t, filepath.Join(data, engineDir))
 			}
@@ -150,6 +158,17 @@ func TestTornTransactions(t *testing.T) {
 			test.recovery.Unclean = true
 			if got := e.Recovery(); got != test.recovery {
 				t.Errorf("recovery %+v, want %+v", got, test.recovery)
+			}
+			// A client that outlived the engine and asks to commit is refused,
+			// also where the records were committed: its offsets were not.
+			end := kmsg.NewPtrEndTxnRequest()
+			end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = "p", two.producer, two.epoch, true
+			resp, err := end.RequestWith(ctx, client(t, e))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := kerr.ErrorForCode(resp.ErrorCode); !errors.Is(err, kerr.ProducerFenced) {
+				t.Errorf("a survivor's commit: %v, want %v", err, kerr.ProducerFenced)
 			}
 			checkCommitted(t, e, test.want)
 			if err := transact(ctx, producer(t, e, "p"), "t", tornPartitions, "three", kgo.TryCommit); err != nil {
@@ -193,7 +212,7 @@ func TestRepairInterrupted(t *testing.T) {
 		end  *kgo.TransactionEndTry
 		want []string
 	}{{nil, []string{"one"}}, {&commit, []string{"one", "two"}}} {
-		whole := torn(t, test.end)
+		whole, _ := torn(t, test.end)
 		for done := range tornPartitions {
 			t.Run(fmt.Sprint(test.want, done), func(t *testing.T) {
 				data := image(t, whole)
@@ -218,7 +237,7 @@ func TestRepairInterrupted(t *testing.T) {
 
 // Damage that no kill makes is not passed over in silence.
 func TestRepairRefusesDamage(t *testing.T) {
-	data := torn(t, nil)
+	data, _ := torn(t, nil)
 	engine := filepath.Join(data, engineDir)
 	// A later segment makes the damage lie in the middle.
 	copyFile(t, filepath.Join(engine, "partitions/t-0/0.dat"), filepath.Join(engine, "partitions/t-0/3.dat"))
@@ -228,7 +247,7 @@ func TestRepairRefusesDamage(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 
-	data = torn(t, nil)
+	data, _ = torn(t, nil)
 	if err := os.Remove(filepath.Join(data, engineDir, "meta.json")); err != nil {
 		t.Fatal(err)
 	}

@@ -171,11 +171,8 @@ func EnsureTopics(ctx context.Context, adm *kadm.Client, specs ...TopicSpec) err
 	if len(specs) == 0 {
 		return nil
 	}
-	names := make([]string, len(specs))
-	for i, s := range specs {
-		names[i] = s.Name
-	}
-	have, err := adm.ListTopics(ctx, names...)
+	names := specNames(specs)
+	have, err := listTopics(ctx, adm, names...)
 	if err != nil {
 		return fmt.Errorf("list topics: %w", err)
 	}
@@ -200,7 +197,65 @@ func EnsureTopics(ctx context.Context, adm *kadm.Client, specs ...TopicSpec) err
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
+	if err := waitForTopics(ctx, adm, names); err != nil {
+		return err
+	}
 	return reconcile(ctx, adm, existing)
+}
+
+func specNames(specs []TopicSpec) []string {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// listTopics asks the cluster, never the client's cache: the cache remembers
+// for seconds that a topic was missing. The client asks outright when it is to
+// bring the caller's permissions too, which the cache does not hold.
+func listTopics(ctx context.Context, adm *kadm.Client, names ...string) (kadm.TopicDetails, error) {
+	return adm.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+}
+
+// visibleLimit bounds how long a topic that has been made may stay unknown to
+// the brokers that are asked.
+const visibleLimit = 30 * time.Second
+
+// waitForTopics waits until each topic is known and each of its partitions has
+// a leader: a cluster answers a creation before all its brokers have heard.
+func waitForTopics(ctx context.Context, adm *kadm.Client, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, visibleLimit)
+	defer cancel()
+	for {
+		have, err := listTopics(ctx, adm, names...)
+		var missing error
+		for _, n := range names {
+			d, ok := have[n]
+			switch {
+			case err != nil:
+				missing = err
+			case !ok:
+				missing = fmt.Errorf("topic %s: %w", n, kerr.UnknownTopicOrPartition)
+			case d.Err != nil:
+				missing = fmt.Errorf("topic %s: %w", n, d.Err)
+			default:
+				for _, p := range d.Partitions {
+					if p.Err != nil || p.Leader < 0 {
+						missing = fmt.Errorf("topic %s, partition %d has no leader", n, p.Partition)
+					}
+				}
+			}
+		}
+		if missing == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for new topics: %w; check that the cluster's brokers are up", missing)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // createTopic makes one topic and reports whether somebody else did so first.
@@ -232,11 +287,8 @@ func reconcile(ctx context.Context, adm *kadm.Client, specs []TopicSpec) error {
 	if len(specs) == 0 {
 		return nil
 	}
-	names := make([]string, len(specs))
-	for i, s := range specs {
-		names[i] = s.Name
-	}
-	have, err := adm.ListTopics(ctx, names...)
+	names := specNames(specs)
+	have, err := listTopics(ctx, adm, names...)
 	if err != nil {
 		return fmt.Errorf("list topics: %w", err)
 	}
@@ -302,7 +354,7 @@ func TopicIDs(ctx context.Context, adm *kadm.Client, names ...string) (map[strin
 	if len(names) == 0 {
 		return map[string]kadm.TopicID{}, nil // no names would ask for all
 	}
-	have, err := adm.ListTopics(ctx, names...)
+	have, err := listTopics(ctx, adm, names...)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
