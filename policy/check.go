@@ -43,6 +43,7 @@ func check(modules map[string]string) (map[string]*ast.Module, *ast.Compiler, er
 		WithCapabilities(caps).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithStrict(true).
+		WithEnablePrintStatements(true). // else they vanish unseen; so they are refused
 		WithSchemas(schemas).
 		WithUseTypeCheckAnnotations(true), nil
 }
@@ -107,8 +108,12 @@ func (b Bundle) Test(ctx context.Context) (*TestReport, error) {
 		}
 		lines += f.CoveredLines + f.NotCoveredLines
 		missed += f.NotCoveredLines
+		row := 0
 		for _, r := range f.NotCovered {
-			report.Uncovered = append(report.Uncovered, fmt.Sprintf("%s:%d", path, r.Start.Row))
+			if r.Start.Row != row {
+				row = r.Start.Row
+				report.Uncovered = append(report.Uncovered, fmt.Sprintf("%s:%d", path, row))
+			}
 		}
 	}
 	if lines > 0 {
