@@ -281,7 +281,7 @@ func (r *reader) json(n *yaml.Node, b *bytes.Buffer) {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			text(b, k.Value)
+			quote(b, k.Value)
 			b.WriteByte(':')
 			r.json(n.Content[i+1], b)
 		}
@@ -316,11 +316,11 @@ func (r *reader) jsonScalar(n *yaml.Node, b *bytes.Buffer) {
 		}
 		b.Write(j)
 	default:
-		text(b, n.Value)
+		quote(b, n.Value)
 	}
 }
 
-func text(b *bytes.Buffer, s string) {
+func quote(b *bytes.Buffer, s string) {
 	j, _ := json.Marshal(s) // a string always has JSON
 	b.Write(j)
 }

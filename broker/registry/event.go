@@ -114,8 +114,15 @@ func Encode(e Event) ([]byte, error) { return json.Marshal(e) }
 
 // Decode reads a message's value. Whatever it does not wholly understand is an
 // error: the caller stops, and says that this instance is older than the event,
-// or that someone else writes to the control topic.
+// or that someone else writes to the control topic. Data may share b's memory.
 func Decode(b []byte) (Event, error) {
+	if e, ok := decodeCanonical(b); ok && e.V <= Version {
+		return e, e.check()
+	}
+	return decodeAny(b)
+}
+
+func decodeAny(b []byte) (Event, error) {
 	var e Event
 	if err := strict(b, &e); err != nil {
 		// Not even its version can be trusted; find it if it is there, for a better message.
@@ -229,6 +236,13 @@ func empty(t Type) (payload, bool) {
 // parse reads Data. An unknown field is an error: a newer writer means something
 // by it.
 func parse(e *Event) (payload, error) {
+	if p, ok := parseCanonical(e); ok {
+		return p, nil
+	}
+	return parseAny(e)
+}
+
+func parseAny(e *Event) (payload, error) {
 	p, ok := empty(e.Type)
 	if !ok {
 		return nil, fmt.Errorf("control event seq %d has type %q, which this program does not know: upgrade this instance before it goes on", e.Seq, e.Type)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -263,8 +264,7 @@ func TestUnknownStops(t *testing.T) {
 	fold(t, s, good)
 }
 
-// Two on the subject's side of things at full size: folding is quick, and asking
-// is quicker, and allocates nothing.
+// What is asked for each record costs no allocation.
 func TestListedAllocatesNothing(t *testing.T) {
 	s, _ := base(t)
 	a := subjectNamed("a")
@@ -283,6 +283,41 @@ func TestListedAllocatesNothing(t *testing.T) {
 	if len(subs) != 1 || len(cases) != 2 || len(consents) != 1 {
 		t.Errorf("%v %v %v", subs, cases, consents)
 	}
+}
+
+// However partitions ask and however the ceiling moves, what is leased never
+// exceeds the ceiling that stands.
+func TestLeasesStayWithinTheCeiling(t *testing.T) {
+	_, log := base(t)
+	rapid.Check(t, func(t *rapid.T) {
+		s := New()
+		for _, e := range log {
+			must(s.Fold(e))
+		}
+		granted := map[int32]int64{}
+		for range rapid.IntRange(1, 30).Draw(t, "n") {
+			p, n := int32(rapid.IntRange(0, 3).Draw(t, "partition")), int64(rapid.IntRange(1, 30).Draw(t, "amount"))
+			c := LeaseBudget("bergen", [16]byte{7}, p, n)
+			if rapid.IntRange(0, 4).Draw(t, "what") == 0 {
+				a := *s.Agreement("bergen")
+				a.Cost.Ceiling = int64(rapid.IntRange(0, 60).Draw(t, "ceiling"))
+				c, n = must(Put(a)), 0
+			}
+			if must(s.Fold(must(s.Link(now, "w", c))[0])) {
+				granted[p] += n
+			}
+			var sum int64
+			for p, n := range granted {
+				if got := s.Granted("bergen", [16]byte{7}, p); got != n {
+					t.Fatalf("partition %d was granted %d, the state says %d", p, n, got)
+				}
+				sum += n
+			}
+			if c := s.Agreement("bergen").Cost.Ceiling; c > 0 && (sum > c || s.Unleased("bergen") != c-sum) {
+				t.Fatalf("%d leased of %d, %d left", sum, c, s.Unleased("bergen"))
+			}
+		}
+	})
 }
 
 func manyCases(b *testing.B, n int) [][]byte {
@@ -329,10 +364,26 @@ func FuzzDecode(f *testing.F) {
 		f.Add(must(Encode(e)))
 	}
 	f.Add([]byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-01-01T00:00:00Z","actor":"a","type":"case.opened","data":{}}`))
+	for _, c := range []Change{
+		OpenCase(broker.Case{ID: "c", Subscription: "bergen", Subject: subjectNamed("a"), Open: broker.Interval{From: now, To: now.AddDate(0, 0, 1)}}),
+		GiveConsent(broker.Consent{ID: "c", Subject: subjectNamed("a"), Consumer: "964338531", Dataset: "inntekt", Purpose: "sosialhjelp", Valid: broker.Interval{To: now}, External: "x"}),
+		EndCase("bergen", "c", now),
+	} {
+		f.Add(must(Encode(must(s.Link(now, "a", c))[0])))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := Decode(b)
+		slow, slowErr := decodeAny(b)
+		if (err == nil) != (slowErr == nil) || err == nil && !reflect.DeepEqual(e, slow) {
+			t.Fatalf("by hand %+v, %v\nby encoding/json %+v, %v", e, err, slow, slowErr)
+		}
 		if err != nil {
 			return
+		}
+		p, err := parse(&e)
+		slowP, slowErr := parseAny(&e)
+		if (err == nil) != (slowErr == nil) || err == nil && !reflect.DeepEqual(p, slowP) {
+			t.Fatalf("by hand %+v, %v\nby encoding/json %+v, %v", p, err, slowP, slowErr)
 		}
 		// It survives a round, place and content, and folding it never panics.
 		again, err := Decode(must(Encode(e)))

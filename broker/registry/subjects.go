@@ -36,8 +36,9 @@ func (s *State) subject(k broker.SubjectKey) *subject {
 }
 
 func (s *State) openCase(c *broker.Case) {
-	h := &heldCase{c.Subscription, s.agreements[s.subscriptions[c.Subscription].Agreement].Dataset, c.Subject, c.Open, false}
-	s.cases[caseKey{c.Subscription, c.ID}] = h
+	sub := s.subscriptions[c.Subscription] // its strings, not a copy for each case
+	h := &heldCase{sub.ID, s.agreements[sub.Agreement].Dataset, c.Subject, c.Open, false}
+	s.cases[caseKey{sub.ID, c.ID}] = h
 	u := s.subject(c.Subject)
 	u.cases = append(u.cases, h)
 }
