@@ -26,6 +26,7 @@ func DeliveriesTopic(prefix string) string { return prefix + "deliveries" }
 // begin finds the topic and where to go on, and returns where the end is now,
 // by partition. Kafka may be away meanwhile: with Follow it waits.
 func (r *Receiver) begin(ctx context.Context, adm *kadm.Client) (map[int32]int64, error) {
+	began := time.Now()
 	for away := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, r.cfg.Patience)
 		targets, err := r.locate(attempt, adm)
@@ -41,6 +42,7 @@ func (r *Receiver) begin(ctx context.Context, adm *kadm.Client) (map[int32]int64
 			return nil, ctx.Err()
 		case !expired && !passing(err):
 			return nil, err
+		case time.Since(began) < r.cfg.Patience:
 		case !r.cfg.Follow:
 			return nil, fmt.Errorf("Kafka at %v did not answer within %v (is it running, and is the address right?): %w", r.cfg.Brokers, r.cfg.Patience, err)
 		case !away:

@@ -37,6 +37,9 @@ type Config struct {
 	// without it, 2020-12). Events that it does not admit are refused before
 	// anything is sent. Empty: not checked here, but the broker always does.
 	Schema []byte
+	// SchemaURI is what events that follow Schema say in DataSchema. If set,
+	// events that name another schema are left for the broker to check.
+	SchemaURI string
 
 	// TLS encrypts the connections. Nil: plain TCP.
 	TLS *tls.Config

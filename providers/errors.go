@@ -26,6 +26,8 @@ var (
 type Failure struct {
 	// Index is the event's place in the call, from 0.
 	Index int
+	// Line is where ReadNDJSON found the event, from 1; 0 for other events.
+	Line int
 	// ID is the event's id, for programs; a provider's own ids may hold what
 	// does not belong in a log.
 	ID string
@@ -62,7 +64,11 @@ func (e *Error) Error() string {
 			b.WriteString("; …")
 			break
 		}
-		fmt.Fprintf(&b, "; event %d: %s", f.Index, text)
+		if f.Line > 0 {
+			fmt.Fprintf(&b, "; line %d: %s", f.Line, text)
+		} else {
+			fmt.Fprintf(&b, "; event %d: %s", f.Index, text)
+		}
 		if f.Maybe {
 			b.WriteString(" (it may have been written: publish it again)")
 		}

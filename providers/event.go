@@ -48,6 +48,8 @@ type Event struct {
 	Extensions map[string]string
 	// Traceparent continues a trace (W3C Trace Context).
 	Traceparent string
+
+	line int // where ReadNDJSON found it, from 1; 0 otherwise
 }
 
 // The CloudEvents extension attributes by which an event says that it changes
@@ -76,6 +78,7 @@ const (
 // record is an event made ready for Kafka.
 type record struct {
 	id      string
+	line    int
 	key     []byte // the hashed key; nil without one
 	data    []byte
 	headers []kafka.Header
@@ -107,12 +110,12 @@ func (p *Publisher) prepare(e *Event, slab []kafka.Header) (record, []kafka.Head
 	if key == "" && p.subject != nil {
 		key = lookup(e.Data, p.subject)
 	}
-	if p.schema != nil {
+	if p.schema != nil && (p.cfg.SchemaURI == "" || e.DataSchema == "" || e.DataSchema == p.cfg.SchemaURI) {
 		if err := p.schema.check(e.Data); err != nil {
 			return record{}, slab, err
 		}
 	}
-	r := record{id: e.ID, data: e.Data}
+	r := record{id: e.ID, line: e.line, data: e.Data}
 	if r.id == "" {
 		r.id = deriveID(e, source, typ, key)
 	}

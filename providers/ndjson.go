@@ -60,6 +60,7 @@ func ReadNDJSON(r io.Reader) iter.Seq2[Event, error] {
 				if err != nil {
 					e, err = Event{}, &LineError{n, err}
 				}
+				e.line = n
 				if !yield(e, err) {
 					return
 				}

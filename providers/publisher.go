@@ -118,7 +118,7 @@ func (p *Publisher) Publish(ctx context.Context, events ...Event) error {
 			result.Failures = append(result.Failures, s.failures...)
 		case <-ctx.Done():
 			for i, r := range s.records {
-				result.Failures = append(result.Failures, Failure{Index: s.index[i], ID: r.id, Maybe: true, Err: ctx.Err()})
+				result.Failures = append(result.Failures, Failure{Index: s.index[i], Line: r.line, ID: r.id, Maybe: true, Err: ctx.Err()})
 			}
 		}
 	}
@@ -180,7 +180,7 @@ func (p *Publisher) prepareAll(events []Event) ([]record, *Error) {
 		if refused == nil {
 			refused = &Error{Refused: true, Total: len(events)}
 		}
-		refused.Failures = append(refused.Failures, Failure{Index: i, ID: events[i].ID, Err: err})
+		refused.Failures = append(refused.Failures, Failure{Index: i, Line: events[i].line, ID: events[i].ID, Err: err})
 	}
 	return records, refused
 }
@@ -262,7 +262,7 @@ func ordinals(n int) []int {
 func allFailed(records []record, err error) *Error {
 	e := &Error{Total: len(records), Refused: true, Failures: make([]Failure, len(records))}
 	for i := range records {
-		e.Failures[i] = Failure{Index: i, ID: records[i].id, Err: err}
+		e.Failures[i] = Failure{Index: i, Line: records[i].line, ID: records[i].id, Err: err}
 	}
 	return e
 }

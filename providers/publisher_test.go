@@ -170,8 +170,9 @@ func TestRefusalsSendNothingAndTellNoValue(t *testing.T) {
 	}{
 		"not JSON":        {providers.Event{Data: []byte(`{"a":` + person)}, "not JSON", nil},
 		"empty":           {providers.Event{}, "not JSON", nil},
-		"schema type":     {providers.Event{Data: []byte(`{"a":"` + person + `"}`)}, `/a breaks "type"`, providers.ErrSchema},
+		"schema type":     {providers.Event{Data: []byte(`{"a":"` + person + `"}`)}, `/a is string, want integer`, providers.ErrSchema},
 		"schema enum":     {providers.Event{Data: []byte(`{"a":1,"b":"` + person + `"}`)}, `/b breaks "enum"`, providers.ErrSchema},
+		"schema lacks":    {providers.Event{Data: []byte(`{"b":"` + person + `"}`)}, `the record lacks a`, providers.ErrSchema},
 		"schema name":     {providers.Event{Data: []byte(`{"a":1,"` + person + `":"long"}`)}, "could be a person's number", providers.ErrSchema},
 		"too large":       {providers.Event{Data: []byte(`{"a":1,"c":["` + strings.Repeat(person, 1000) + `"]}`)}, "too large", providers.ErrTooLarge},
 		"control in id":   {providers.Event{ID: person + "\n", Data: good.Data}, "control character", nil},
@@ -201,6 +202,21 @@ func TestRefusalsSendNothingAndTellNoValue(t *testing.T) {
 				t.Errorf("%d records were written", n)
 			}
 		})
+	}
+}
+
+func TestSchemaOfAnotherVersionIsLeftToTheBroker(t *testing.T) {
+	c := cluster(t)
+	cfg := config(c)
+	cfg.Schema, cfg.SchemaURI = []byte(`{"type":"object"}`), "urn:v2"
+	p := publisher(t, cfg)
+	if err := p.Check(providers.Event{Data: []byte(`[]`), DataSchema: "urn:v1"}); err != nil {
+		t.Error(err)
+	}
+	for _, uri := range []string{"", "urn:v2"} {
+		if err := p.Check(providers.Event{Data: []byte(`[]`), DataSchema: uri}); !errors.Is(err, providers.ErrSchema) {
+			t.Errorf("dataschema %q: %v", uri, err)
+		}
 	}
 }
 
@@ -398,7 +414,7 @@ func TestSubjectFromPayload(t *testing.T) {
 	p := publisher(t, cfg)
 	for data, key := range map[string]string{
 		`{"x":{"id":"no"},"mottaker":{"a":[1],"id":"17"}}`: "17",
-		`{"mottaker":[{"id":23},{"id":24}]}`:              "23",
+		`{"mottaker":[{"id":23},{"id":24}]}`:               "23",
 		`{"mottaker":{"id":null}}`:                         "",
 		`{"mottaker":"17"}`:                                "",
 		`[]`:                                               "",

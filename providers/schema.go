@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
 // schema checks payloads. It is safe for concurrent use.
@@ -55,19 +56,38 @@ func (s *schema) check(data []byte) error {
 	}
 	var where []string
 	leaves(violation, func(v *jsonschema.ValidationError) {
-		if len(where) > 3 {
-			return
+		if len(where) <= maxViolations {
+			where = append(where, describe(v))
 		}
-		at := "/" + strings.Join(v.InstanceLocation, "/")
-		if elevenDigits(at) {
-			at = "a place whose name could be a person's number"
-		}
-		where = append(where, fmt.Sprintf("%s breaks %q", at, strings.Join(v.ErrorKind.KeywordPath(), "/")))
 	})
-	if len(where) > 3 {
-		where[3] = "…"
+	if len(where) > maxViolations {
+		where[maxViolations] = "…"
 	}
 	return fmt.Errorf("%w: %s", ErrSchema, strings.Join(where, ", "))
+}
+
+const maxViolations = 3
+
+// describe tells the place, and the rule in the schema's own words.
+func describe(v *jsonschema.ValidationError) string {
+	at := "the record"
+	if len(v.InstanceLocation) > 0 {
+		at = "/" + strings.Join(v.InstanceLocation, "/")
+	}
+	if elevenDigits(at) {
+		at = "a place whose name could be a person's number"
+	}
+	switch k := v.ErrorKind.(type) {
+	case *kind.Required:
+		return fmt.Sprintf("%s lacks %s", at, strings.Join(k.Missing, " and "))
+	case *kind.Type:
+		return fmt.Sprintf("%s is %s, want %s", at, k.Got, strings.Join(k.Want, " or "))
+	case *kind.AdditionalProperties:
+		if names := strings.Join(k.Properties, " or "); !elevenDigits(names) && len(names) < 200 {
+			return fmt.Sprintf("%s may not have %s", at, names)
+		}
+	}
+	return fmt.Sprintf("%s breaks %q", at, strings.Join(v.ErrorKind.KeywordPath(), "/"))
 }
 
 func leaves(v *jsonschema.ValidationError, visit func(*jsonschema.ValidationError)) {

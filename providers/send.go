@@ -118,7 +118,7 @@ func settle(batch []slice, o outcome) {
 		}
 		if o.err != nil && at > o.from {
 			for i := b.from + max(0, o.from-first); i < len(s.records); i++ {
-				f := Failure{Index: s.index[i], ID: s.records[i].id, Err: ErrNotSent}
+				f := Failure{Index: s.index[i], Line: s.records[i].line, ID: s.records[i].id, Err: ErrNotSent}
 				if i < b.to && first+i-b.from < o.to {
 					f.Maybe, f.Err = o.maybe, o.err
 				}

@@ -12,7 +12,9 @@ import (
 	"os"
 	"strings"
 
+	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
 )
 
 // connection is the flags of the commands that need no more than a Kafka to
@@ -98,6 +100,26 @@ func (l *link) close() error {
 		return nil
 	}
 	return l.engine.Close()
+}
+
+// registry shows what the registry says now. It can only be read where --data
+// or --config says how to reach the broker's own topics.
+func (l *link) registry(ctx context.Context, std stdio, view func(*registry.State)) error {
+	ctx, cancel := context.WithTimeout(ctx, reach)
+	defer cancel()
+	if err := l.engine.Ready(ctx); err != nil {
+		return err
+	}
+	if err := l.engine.EnsureTopics(ctx, l.cfg.ControlSpec()); err != nil {
+		return err
+	}
+	control, err := flow.OpenControl(ctx, l.engine, l.cfg.Topics(), warnings(std))
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	control.View(view)
+	return nil
 }
 
 func warnings(std stdio) *slog.Logger {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"datafordeler/broker"
+	"datafordeler/broker/registry"
 	"datafordeler/consumers"
 )
 
@@ -70,6 +71,17 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 
+	if l.engine != nil {
+		var unknown error
+		err := l.registry(ctx, std, func(state *registry.State) {
+			if state.Mailbox(broker.MailboxID(*mailbox)) == nil {
+				unknown = fmt.Errorf("mailbox %q is not registered; see: datafordeler registry get mailbox", *mailbox)
+			}
+		})
+		if err := errors.Join(err, unknown); err != nil {
+			return err
+		}
+	}
 	out := bufio.NewWriterSize(std.out, 64<<10)
 	cfg := consumers.Config{
 		Brokers: l.brokers, Prefix: l.prefix, TLS: l.tls, Mailbox: broker.MailboxID(*mailbox),

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"datafordeler/broker"
-	"datafordeler/broker/flow"
 	"datafordeler/broker/registry"
 	"datafordeler/providers"
 )
@@ -55,7 +54,7 @@ type publishSummary struct {
 	Published int64            `json:"published"`
 	Checked   int64            `json:"checked"`
 	Faulty    int64            `json:"faulty"`
-	Bytes     int64            `json:"bytes"` // of payload, checked
+	Bytes     int64            `json:"bytes"` // of payload
 	DryRun    bool             `json:"dryRun"`
 	Seconds   float64          `json:"seconds"`
 }
@@ -145,21 +144,8 @@ func (l *link) provide(ctx context.Context, std stdio, cfg *providers.Config) er
 	if l.engine == nil {
 		return nil
 	}
-	opening, cancel := context.WithTimeout(ctx, reach)
-	defer cancel()
-	if err := l.engine.Ready(opening); err != nil {
-		return err
-	}
-	if err := l.engine.EnsureTopics(opening, l.cfg.ControlSpec()); err != nil {
-		return err
-	}
-	control, err := flow.OpenControl(opening, l.engine, l.cfg.Topics(), warnings(std))
-	if err != nil {
-		return err
-	}
-	defer control.Close()
 	var unknown error
-	control.View(func(state *registry.State) {
+	err := l.registry(ctx, std, func(state *registry.State) {
 		d := state.Dataset(cfg.Dataset)
 		if d == nil {
 			unknown = unregistered(state, cfg.Dataset)
@@ -177,7 +163,7 @@ func (l *link) provide(ctx context.Context, std stdio, cfg *providers.Config) er
 			}
 		}
 	})
-	return unknown
+	return errors.Join(err, unknown)
 }
 
 func unregistered(state *registry.State, dataset broker.DatasetID) error {
@@ -284,8 +270,9 @@ func (j *publishJob) take(ctx context.Context, events []providers.Event) error {
 		return nil
 	}
 	j.sum.Checked += int64(len(events))
+	var size int64
 	for _, e := range events {
-		j.sum.Bytes += int64(len(e.Data))
+		size += int64(len(e.Data))
 	}
 	var failed *providers.Error
 	if j.dryRun {
@@ -294,6 +281,7 @@ func (j *publishJob) take(ctx context.Context, events []providers.Event) error {
 				j.faulty(&providers.LineError{Line: f.Line, Err: f.Err})
 			}
 		}
+		j.sum.Bytes += size
 		j.progress.count.Add(int64(len(events)))
 		return nil
 	}
@@ -305,6 +293,7 @@ func (j *publishJob) take(ctx context.Context, events []providers.Event) error {
 		return err
 	}
 	j.sum.Published += int64(len(events))
+	j.sum.Bytes += size
 	j.progress.count.Add(int64(len(events)))
 	return nil
 }
