@@ -264,32 +264,29 @@ const (
 // number, true or false as written; empty when there is none, or only null. A
 // string with escapes is unescaped into buf.
 func single(doc *jsondoc.Doc, path jsondoc.Path, buf []byte) (value []byte, problem valueProblem) {
-	var other [64]byte
+	var other [64]byte // for what is compared with the first
 	path.Scalars(doc, func(i int) bool {
-		scratch := buf
-		if len(value) > 0 {
-			scratch = other[:0]
-		}
-		var text []byte
-		switch doc.Node(i).Kind {
-		case jsondoc.Null:
-			return true
-		case jsondoc.Object:
+		switch kind := doc.Node(i).Kind; {
+		case kind == jsondoc.Null:
+		case kind == jsondoc.Object:
 			problem = notScalar
-			return false
-		case jsondoc.String:
-			text, _ = doc.Text(i, scratch)
+		case len(value) > 0:
+			if string(value) != string(scalar(doc, i, other[:0])) {
+				problem = severalValues
+			}
 		default:
-			text = doc.Bytes(i)
+			value = scalar(doc, i, buf)
 		}
-		if len(value) > 0 && string(value) != string(text) {
-			problem = severalValues
-			return false
-		}
-		value = text
-		return true
+		return problem == noProblem
 	})
 	return value, problem
+}
+
+func scalar(doc *jsondoc.Doc, i int, buf []byte) []byte {
+	if text, ok := doc.Text(i, buf); ok {
+		return text
+	}
+	return doc.Bytes(i)
 }
 
 // seed is this process's own: see broker.Record.Content.

@@ -17,7 +17,7 @@ import (
 // has the figures. The records are a fixed month of synthetic income records,
 // about 760 bytes each.
 
-const benchRecords = 1024
+const benchRecords = 256
 
 type bench struct {
 	d        *Dataset
@@ -112,17 +112,23 @@ func BenchmarkStage(b *testing.B) {
 		})
 	})
 	b.Run("repeats", func(b *testing.B) {
-		l := Defaults()
-		w := NewWindow(l)
-		var id broker.EventHash
+		w := NewWindow(Defaults())
 		now := time.Unix(1_700_000_000, 0)
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
+		i := 0
+		next := func() {
+			var id broker.EventHash
 			binary.LittleEndian.PutUint64(id[:], uint64(i+1)*0x9E3779B97F4A7C15)
 			w.Check(id, uint64(i), int64(i), now)
-			if i%20_000 == 19_999 {
+			if i++; i%20_000 == 0 {
 				w.Commit()
 			}
+		}
+		for range 300_000 { // as it is after a while: full, and grown
+			next()
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			next()
 		}
 	})
 }

@@ -224,9 +224,10 @@ func (w *Window) popYoungest() {
 	w.count--
 }
 
-// grow makes the ring larger by a quarter, and the index where it needs to be.
+// grow makes the ring larger by an eighth, and the index where it needs to be:
+// a window soon has its size, and then memory counts for more.
 func (w *Window) grow() {
-	size := max(64, len(w.entries)+len(w.entries)/4)
+	size := max(64, len(w.entries)+len(w.entries)/8)
 	entries := make([]entry, size)
 	n := copy(entries, w.entries[w.head:])
 	copy(entries[n:], w.entries[:w.head])

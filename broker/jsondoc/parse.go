@@ -349,6 +349,9 @@ func digits(b []byte, i int) int {
 // by comparing it with each.
 const scanLimit = 24
 
+// keptTable is the largest table, in entries, that is kept for the next document.
+const keptTable = 4096
+
 // nameBit is one of 64 bits by a name's length and some of its bytes.
 func nameBit(name []byte) uint64 {
 	h := uint32(len(name))
@@ -428,10 +431,12 @@ func (t *names) unescape(node uint32, raw []byte) []byte {
 
 func (t *names) reset() {
 	t.plain, t.at = t.plain[:0], t.at[:0]
-	if t.used > 0 {
+	if len(t.table) > keptTable {
+		t.table = nil // or one giant would make every later document clear as much
+	} else if t.used > 0 {
 		clear(t.table)
-		t.used = 0
 	}
+	t.used = 0
 }
 
 // appendUnescaped appends a string's content; raw has been scanned.

@@ -8,7 +8,7 @@ import (
 	"datafordeler/providers/synthetic"
 )
 
-const records = 1024
+const records = 256
 
 // incomePackage has the shape of what social assistance may have.
 func incomePackage() *broker.RightsPackage {

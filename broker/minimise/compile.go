@@ -68,6 +68,7 @@ type tree struct {
 	keep bool
 	// children on the way; where keep is set they are all cuts.
 	children []child
+	seen     uint64 // nameBit of each child's name
 }
 
 type child struct {
@@ -172,6 +173,7 @@ func (t *tree) child(name string) *child {
 }
 
 func (t *tree) add(name string) *child {
+	t.seen |= nameBit([]byte(name))
 	t.children = append(t.children, child{name: name, prefix: append(appendName(nil, []byte(name)), ':')})
 	return &t.children[len(t.children)-1]
 }
@@ -182,7 +184,7 @@ func (t *tree) allow(tokens []string) {
 		return
 	}
 	if len(tokens) == 0 {
-		t.keep, t.children = true, nil
+		t.keep, t.children, t.seen = true, nil, 0
 		return
 	}
 	c := t.child(tokens[0])
@@ -221,6 +223,15 @@ func (t tree) reserveMark() tree {
 		t.remove([]string{Mark})
 	}
 	return t
+}
+
+// nameBit is one of 64 bits by a name's length and ends.
+func nameBit(name []byte) uint64 {
+	h := uint32(len(name))
+	if len(name) > 0 {
+		h = h<<5 + uint32(name[0]) + uint32(name[len(name)-1])<<2
+	}
+	return 1 << (h * 0x9E3779B1 >> 26)
 }
 
 func (t tree) clone() tree {

@@ -123,37 +123,45 @@ func (w *writer) members(t *tree, object int) {
 	}
 }
 
+// maxSlots is how many names of one object are found in one pass.
+const maxSlots = 32
+
 // allowed writes the members that the tree names, in the tree's order, each
-// with a comma after it. The search for a name begins after the last one
-// found: records tend to have their members in the package's order, and are
-// then gone through once.
+// with a comma after it. It goes through the record's members once, noting
+// where each name is. The search for a name among the tree's begins after the
+// one found last, since records tend to follow the package's order.
 func (w *writer) allowed(t *tree, object int) {
-	first, end := object+1, int(w.nodes[object].Next)
-	if first == end {
-		return
-	}
-	at := first
-	for i := range t.children {
-		c := &t.children[i]
-		begin := at
-		for {
+	var slots [maxSlots]uint32 // by child; 0 is the root, and so nobody's
+	for from := 0; from < len(t.children); from += maxSlots {
+		children := t.children[from:min(from+maxSlots, len(t.children))]
+		next := 0
+		for at, end := uint32(object)+1, w.nodes[object].Next; at < end; {
 			n := &w.nodes[at]
-			var found bool
-			if n.NameEscaped {
-				found = string(w.doc.Name(at)) == c.name
-			} else {
-				found = string(w.data[n.NameStart:n.NameEnd]) == c.name
-			}
 			member := at
-			if at = int(n.Next); at == end {
-				at = first
+			at = n.Next
+			name := w.data[n.NameStart:n.NameEnd]
+			if n.NameEscaped {
+				name = w.doc.Name(int(member))
 			}
-			if found {
-				w.member(c.prefix, &c.tree, member)
-				break
+			if t.seen&nameBit(name) == 0 {
+				continue // certainly none of the tree's
 			}
-			if at == begin {
-				break // not there
+			for range children {
+				if next == len(children) {
+					next = 0
+				}
+				c := &children[next]
+				next++
+				if string(name) == c.name {
+					slots[next-1] = member
+					break
+				}
+			}
+		}
+		for i := range children {
+			if slots[i] != 0 {
+				w.member(children[i].prefix, &children[i].tree, int(slots[i]))
+				slots[i] = 0
 			}
 		}
 	}
