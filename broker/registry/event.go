@@ -369,7 +369,11 @@ func (s *State) Link(at time.Time, actor string, changes ...Change) ([]Event, er
 	events := make([]Event, len(changes))
 	on, prev := s.revision, s.head
 	for i, c := range changes {
-		e := Event{V: Version, Seq: on + 1, On: on, Prev: prev, At: at.UTC(), Actor: actor, Type: c.Type, Data: c.Data}
+		data, err := json.Marshal(c.Data) // as Encode will write it, since Hash is over these bytes
+		if err != nil {
+			return nil, fmt.Errorf("registry: %s: %w", c.Type, err)
+		}
+		e := Event{V: Version, Seq: on + 1, On: on, Prev: prev, At: at.UTC(), Actor: actor, Type: c.Type, Data: data}
 		events[i] = e
 		on, prev = e.Seq, e.Hash()
 	}

@@ -73,9 +73,9 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 	for _, d := range ordered {
 		step := Step{Action: Create, Kind: d.Kind, ID: d.ID(), File: d.File, Line: d.Line}
 		if old := s.catalogue.get(d.Body); old != nil {
-			step.Action, step.Diff = Update, diff(old, d.Body)
-			if equal(old, d.Body) {
-				step.Action = Same
+			step.Action = Same
+			if !equal(old, d.Body) {
+				step.Action, step.Diff = Update, diff(old, d.Body)
 			}
 		}
 		p.Steps = append(p.Steps, step)

@@ -19,6 +19,9 @@ func (s *State) refuse(p payload, t Type) string {
 			return err.Error()
 		}
 	case *broker.Dataset:
+		if old := s.datasets[v.ID]; old != nil && old.Subject.Kind != v.Subject.Kind {
+			return fmt.Sprintf("dataset %s is about subjects of kind %s: under another kind no case or consent would be found; declare a new dataset", v.ID, old.Subject.Kind)
+		}
 		return first(name(v.ID), s.organisation("owner", v.Owner))
 	case *broker.LegalBasis:
 		if r := name(v.ID); r != "" {
