@@ -48,21 +48,20 @@ func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, er
 	if len(topics) == 0 {
 		return nil, nil
 	}
-	details, err := b.Adm.ListTopics(ctx, topics...)
+	details, err := kafka.Describe(ctx, b.Adm, topics...)
 	if err != nil {
 		return nil, err
 	}
-	committed, err := b.Adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), b.Group, topics...)
+	committed, err := committedOffsets(kadm.RequireStable(ctx), b.Adm, b.Group, topics...)
 	if err != nil && !errors.Is(err, kerr.UnstableOffsetCommit) {
-		return nil, fmt.Errorf("reading the committed offsets of group %s: %w", b.Group, err)
+		return nil, err
 	}
 	var unbound []Unbound
 	for _, t := range topics {
-		if err := details[t].Err; err != nil {
-			if errors.Is(err, kerr.UnknownTopicOrPartition) {
-				continue // not made yet: nothing can have been decided from it
-			}
-			return nil, fmt.Errorf("topic %s: %w", t, err)
+		if len(details[t].Partitions) == 0 {
+			// Not made yet: an instance that lags behind may still make it, and
+			// decide its first records at an older revision.
+			unbound = append(unbound, Unbound{Topic: t, Partition: -1})
 		}
 		for p := range details[t].Partitions {
 			u := Unbound{Topic: t, Partition: p}
@@ -87,6 +86,18 @@ func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, er
 		}
 	}
 	return unbound, nil
+}
+
+// committedOffsets reads a group's offsets; a group that does not exist has none.
+func committedOffsets(ctx context.Context, adm *kadm.Client, group string, topics ...string) (kadm.OffsetResponses, error) {
+	offsets, err := adm.FetchOffsetsForTopics(ctx, group, topics...)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return kadm.OffsetResponses{}, nil
+	}
+	if err != nil {
+		return offsets, fmt.Errorf("reading the committed offsets of group %s: %w", group, err)
+	}
+	return offsets, nil
 }
 
 // Await returns when rev binds, or with what does not when ctx ends.

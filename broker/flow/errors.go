@@ -8,6 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// errNotOwned is a partition that the group gave to another member.
+var errNotOwned = errors.New("the partition is another instance's now")
+
+// errUnsettled is a partition that cannot be taken over before a transaction of
+// another instance has ended.
+var errUnsettled = errors.New("a transaction of another instance is still open")
+
 // stopError is one that a new session would meet again: the instance stops and
 // says why, rather than going round it.
 type stopError struct{ err error }
@@ -40,7 +47,7 @@ func commitError(resp *kmsg.OffsetCommitResponse, err error) error {
 // transient errors of a commit come and go with a rebalance; the group's next
 // assignment settles them.
 func transient(err error) bool {
-	for _, e := range []error{kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.StaleMemberEpoch,
+	for _, e := range []error{errNotOwned, kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.StaleMemberEpoch,
 		kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnknownTopicID} {
 		if errors.Is(err, e) {
 			return true

@@ -146,7 +146,7 @@ func (b *Broker) Lag(ctx context.Context, adm *kadm.Client) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	committed, err := adm.FetchOffsetsForTopics(ctx, b.cfg.Group, topics...)
+	committed, err := committedOffsets(ctx, adm, b.cfg.Group, topics...)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"datafordeler/broker"
@@ -27,6 +28,7 @@ type partition struct {
 	number  int32
 
 	next      int64           // first offset not decided yet
+	decided   int64           // as load found it: after the last committed decision
 	committed broker.Revision // in the committed metadata
 	stored    bool            // whether anything is committed
 	last      time.Time       // time of the last batch: the clock never goes back
@@ -80,40 +82,92 @@ func (s *session) load(ctx context.Context, topic string, number int32) (*partit
 		return nil, err
 	}
 	start := starts[topic][number]
-	committed, err := s.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), b.cfg.Group, topic)
+	committed, err := committedOffsets(kadm.RequireStable(ctx), s.adm, b.cfg.Group, topic)
 	if err != nil {
-		return nil, fmt.Errorf("reading the committed offset: %w", err)
+		return nil, unsettled(err)
 	}
 	o, ok := committed.Lookup(topic, number)
 	if ok && o.Err != nil {
-		return nil, fmt.Errorf("reading the committed offset: %w", o.Err)
+		return nil, fmt.Errorf("reading the committed offset: %w", unsettled(o.Err))
 	}
-	if !ok || o.At < 0 {
-		p.next = start
-		return p, nil
+	p.next, p.stored = start, ok && o.At >= 0
+	decisions := int64(-1)
+	switch {
+	case !p.stored:
+		// A new partition; or Kafka has dropped the group's offsets, because no
+		// instance ran for long; or the embedded engine lost the first one.
+		// What was decided stands all the same, and is looked for from the start.
+		ends, err := kafka.CommittedEnds(ctx, s.adm, topic)
+		if err != nil {
+			return nil, err
+		}
+		if ends[topic][number] > 0 {
+			decisions = 0
+		}
+	case o.Metadata == "":
+		// Set by hand, with Kafka's own tools. It says nothing of decisions.
+		p.next, decisions = o.At, 0
+		b.log.Warn("the group's offset was set by hand", "topic", topic, "partition", number, "offset", o.At)
+	default:
+		m, err := parseMetadata(o.Metadata)
+		if err != nil {
+			return nil, stop(err)
+		}
+		if m.topic != p.topicID {
+			return nil, stop(fmt.Errorf("the topic was deleted and made again (id %s, was %s): its offsets mean other records. "+
+				"Delete the group's offsets for this topic to begin anew", p.topicID, m.topic))
+		}
+		p.next, p.committed, decisions = o.At, m.revision, m.decisions
+		// A new owner never goes back behind what was decided here before.
+		if err := b.control.Await(ctx, m.revision); err != nil {
+			return nil, fmt.Errorf("folding control up to revision %d: %w", m.revision, err)
+		}
 	}
-	m, err := parseMetadata(o.Metadata)
-	if err != nil {
-		return nil, stop(err)
-	}
-	if m.topic != p.topicID {
-		return nil, stop(fmt.Errorf("the topic was deleted and made again (id %s, was %s): its offsets mean other records. "+
-			"Delete the group's offsets for this topic to begin anew", p.topicID, m.topic))
-	}
-	if o.At < start {
-		return nil, stop(fmt.Errorf("%w: offsets %d to %d of %s/%d. Set the group's offset to %d to go on without them",
-			errRetention, o.At, start-1, topic, number, start))
-	}
-	p.next, p.committed, p.stored = o.At, m.revision, true
-	// A new owner never goes back behind what was decided here before.
-	if err := b.control.Await(ctx, m.revision); err != nil {
-		return nil, fmt.Errorf("folding control up to revision %d: %w", m.revision, err)
-	}
-	rejected, err := s.readDecisions(ctx, p, m.decisions)
+	rejected, err := s.readDecisions(ctx, p, decisions)
 	if err != nil {
 		return nil, err
 	}
+	if o.Metadata != "" && p.stored && decisions >= 0 && p.decided < o.At {
+		// A partition of decisions serves several source partitions, and reads
+		// no further than to the first open transaction in it, whosever that is.
+		return nil, fmt.Errorf("decisions are readable up to source offset %d of %d: %w", p.decided, o.At, errUnsettled)
+	}
+	if err := s.overtake(p, p.next); err != nil {
+		return nil, err
+	}
+	if p.next < start {
+		return nil, stop(fmt.Errorf("%w: offsets %d to %d of %s/%d. Set the group's offset to %d to go on without them",
+			errRetention, p.next, start-1, topic, number, start))
+	}
 	return p, s.readWindow(ctx, p, max(start, p.window.Floor(p.next)), rejected)
+}
+
+// unsettled tells what passes when another instance's transaction ends.
+func unsettled(err error) error {
+	if errors.Is(err, kerr.UnstableOffsetCommit) {
+		return fmt.Errorf("%w: %w", errUnsettled, err)
+	}
+	return err
+}
+
+// overtake settles decisions that lie beyond the committed offset. On Apache
+// Kafka a transaction has both or neither, so there the offset has expired or
+// was set back by hand. On the embedded engine a kill between two of its files
+// may leave the offset behind. What was decided stands, and reading goes on
+// after it.
+func (s *session) overtake(p *partition, committed int64) error {
+	if p.decided <= committed {
+		return nil
+	}
+	if !s.broker.engine.Embedded() && p.stored {
+		return stop(fmt.Errorf("decisions up to offset %d are committed, but the group's offset is %d: another group's decisions, "+
+			"or an offset set back by hand. Set it to %d", p.decided-1, committed, p.decided))
+	}
+	s.broker.log.Warn("what was decided reaches beyond the group's offset, which is lost: going on after it",
+		"topic", p.topic, "partition", p.number, "committed", committed, "next", p.decided)
+	p.next, p.stored = p.decided, false // commitIdle writes it
+	s.txn.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.number: {Epoch: -1, Offset: p.next}}})
+	return nil
 }
 
 // readDecisions reads the partition's batches from an offset of the decisions
@@ -143,7 +197,7 @@ func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (
 			rejected[h.First+delta] = true
 		}
 		p.marks = append(p.marks, mark{h.First, r.Offset})
-		p.last = h.Time
+		p.last, p.decided = h.Time, h.Last+1
 		p.usage, err = deliver.UsageAfter(r.Value)
 		return err
 	})

@@ -35,11 +35,13 @@ type session struct {
 	// Written by the client's callbacks, read by run.
 	mu       sync.Mutex
 	assigned map[topicPartition]uint64 // → generation of the assignment
+	owned    map[topicPartition]bool   // what the group's last assignment names
 	gen      uint64
 
 	// Owned by run.
 	loaded  map[topicPartition]loadedPartition
-	topics  []string // consumed
+	waiting map[topicPartition]time.Time // assigned and not settled yet → since
+	topics  []string                     // consumed
 	works   []*work
 	builder builder
 	world   *world
@@ -55,31 +57,19 @@ func (b *Broker) newSession(topics []string) (*session, error) {
 		broker:   b,
 		assigned: map[topicPartition]uint64{},
 		loaded:   map[topicPartition]loadedPartition{},
+		waiting:  map[topicPartition]time.Time{},
 		topics:   slices.Clone(topics),
 		builder:  builder{topics: b.topics, limits: b.limits, log: b.log},
 	}
-	opts := b.engine.Options(
+	opts := b.engine.Options(append(b.cfg.ClientOptions(),
 		kgo.ConsumerGroup(b.cfg.Group),
 		kgo.ConsumeTopics(topics...),
 		kgo.TransactionalID(b.cfg.Group+"-"+b.cfg.Slot),
-		kgo.TransactionTimeout(b.cfg.TransactionTimeout),
-		kgo.SessionTimeout(b.cfg.SessionTimeout),
-		kgo.HeartbeatInterval(min(3*time.Second, b.cfg.SessionTimeout/3)),
-		kgo.RebalanceTimeout(max(b.cfg.TransactionTimeout, b.cfg.SessionTimeout)+5*time.Second),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
-		kgo.RequireStableFetchOffsets(),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // never a silent jump
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0),
-		kgo.MaxBufferedRecords(1<<20),
-		kgo.FetchMaxBytes(64<<20),
-		kgo.FetchMaxPartitionBytes(16<<20),
+		kgo.Balancers(assignments{kgo.CooperativeStickyBalancer(), s}),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) { s.assign(added) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
-	)
+	)...)
 	var err error
 	if s.txn, err = kgo.NewGroupTransactSession(opts...); err != nil {
 		return nil, err
@@ -109,9 +99,58 @@ func (s *session) revoke(gone map[string][]int32) {
 	}
 }
 
+// assignments hands each assignment to the session as the group made it. The
+// callbacks do not do for this: GroupTransactSession keeps a revocation to
+// itself when there was one before since the last transaction, and an instance
+// without records has none.
+type assignments struct {
+	kgo.GroupBalancer
+	s *session
+}
+
+// ParseSyncAssignment is called by the client while it holds off commits.
+func (a assignments) ParseSyncAssignment(b []byte) (map[string][]int32, error) {
+	assigned, err := a.GroupBalancer.ParseSyncAssignment(b)
+	if err == nil {
+		a.s.own(assigned)
+	}
+	return assigned, err
+}
+
+// own takes note of all that this member has in the group's new generation.
+func (s *session) own(all map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owned = map[topicPartition]bool{}
+	for t, ps := range all {
+		for _, p := range ps {
+			s.owned[topicPartition{t, p}] = true
+		}
+	}
+	for tp := range s.assigned {
+		if !s.owned[tp] {
+			delete(s.assigned, tp)
+		}
+	}
+}
+
+func (s *session) owns(tp topicPartition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owned[tp]
+}
+
 // run goes on until ctx ends (nil), or until the session cannot be trusted.
 func (s *session) run(ctx context.Context) error {
 	b := s.broker
+	// A transaction that this slot left open, by a kill or in doubt, ends now.
+	// Until it does its partitions are nobody's, on whichever instance.
+	beginning, cancel := context.WithTimeout(ctx, 2*b.cfg.TransactionTimeout)
+	_, _, err := s.txn.Client().ProducerID(beginning)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("beginning as transactional id %s-%s: %w", b.cfg.Group, b.cfg.Slot, err)
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil
@@ -124,6 +163,15 @@ func (s *session) run(ctx context.Context) error {
 		}
 		if err := b.gate(); err != nil {
 			b.hold(ctx, err)
+			// Nothing is delivered meanwhile, but a withdrawal binds all the same.
+			if b.engine.Err() == nil {
+				if err := s.sync(ctx); err != nil && ctx.Err() == nil {
+					return err
+				}
+				if err := s.commitIdle(ctx); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		fetches := s.poll(ctx)
@@ -215,11 +263,28 @@ func (s *session) sync(ctx context.Context) error {
 			s.broker.metrics.forget(tp)
 		}
 	}
+	for tp := range s.waiting {
+		if _, ok := assigned[tp]; !ok {
+			delete(s.waiting, tp)
+		}
+	}
 	for tp, gen := range assigned {
 		if _, ok := s.loaded[tp]; ok {
 			continue
 		}
 		p, err := s.load(ctx, tp.topic, tp.partition)
+		if errors.Is(err, errUnsettled) {
+			// Another instance's transaction is open. Kafka ends it in its time;
+			// the other partitions go on meanwhile.
+			if s.waiting[tp].IsZero() {
+				s.waiting[tp] = time.Now()
+				s.broker.log.Info("waiting to take a partition over", "topic", tp.topic, "partition", tp.partition, "err", err)
+			}
+			if since := time.Since(s.waiting[tp]); since < 3*s.broker.cfg.TransactionTimeout+s.broker.cfg.SessionTimeout {
+				continue
+			}
+		}
+		delete(s.waiting, tp)
 		if err != nil {
 			return fmt.Errorf("taking over %s/%d: %w", tp.topic, tp.partition, err)
 		}
@@ -248,7 +313,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		if ctx.Err() != nil {
 			return nil // nothing was begun
 		}
-		return stop(err)
+		return err
 	}
 	computed := time.Since(begun)
 
@@ -285,6 +350,9 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		b.log.Info("transaction aborted: the group is rebalancing", "partitions", len(works))
 		return nil
 	}
+	if err := b.engine.Err(); err != nil {
+		return stop(err) // the embedded engine answers success after a failed write
+	}
 	for _, p := range idle {
 		p.committed, p.stored = in.revision, true
 	}
@@ -308,9 +376,26 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 func (s *session) takeWorks(fetches kgo.Fetches) []*work {
 	n := 0
 	at := map[topicPartition]*work{}
+	back := map[string]map[int32]kgo.EpochOffset{}
+	defer func() {
+		if len(back) > 0 {
+			s.txn.Client().SetOffsets(back)
+			s.broker.pause(context.Background(), 20*time.Millisecond)
+		}
+	}()
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		tp := topicPartition{f.Topic, f.Partition}
 		p, ok := s.loaded[tp]
+		if _, waiting := s.waiting[tp]; waiting && len(f.Records) > 0 {
+			// Not settled yet: to be read again when it is.
+			if back[f.Topic] == nil {
+				back[f.Topic] = map[int32]kgo.EpochOffset{}
+			}
+			if o, ok := back[f.Topic][f.Partition]; !ok || f.Records[0].Offset < o.Offset {
+				back[f.Topic][f.Partition] = kgo.EpochOffset{Epoch: -1, Offset: f.Records[0].Offset}
+			}
+			return
+		}
 		if !ok {
 			return // revoked since; End will abort, and the new owner reads them
 		}
@@ -346,12 +431,13 @@ func (s *session) compute(ctx context.Context, works []*work) (*instant, error) 
 		in, short, err := s.computeOnce(ctx, works)
 		if err != nil {
 			abort(works)
-			return nil, err
+			return nil, stop(err)
 		}
 		if len(short) == 0 {
 			return in, nil
 		}
 		abort(works)
+		// This one passes: Kafka was away, or the registry busy.
 		if err := s.broker.lease(ctx, short); err != nil {
 			return nil, fmt.Errorf("leasing a part of a ceiling: %w", err)
 		}
@@ -455,6 +541,8 @@ func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev bro
 			case part != nil:
 				want = part.next
 				idle = append(idle, part)
+				// Behind it lies what was decided already and is skipped.
+				p.Offset = max(p.Offset, want)
 			}
 			if p.Offset != want {
 				return nil, fmt.Errorf("the commit of %s/%d is at offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
@@ -480,8 +568,14 @@ func (s *session) behind(rev broker.Revision) bool {
 }
 
 // commitIdle commits the revision for partitions in which no transaction did,
-// so that a withdrawal binds there too. Their offsets stay as they are. The
-// group refuses it from anyone but the partition's owner.
+// so that a withdrawal binds there too. Their offsets stay as they are.
+//
+// The group refuses a commit of a generation that is past, but does not look
+// whether the partition is the member's: an offset of a partition that was
+// taken away would be set back under its new owner. So each partition is held
+// to the assignment of the very generation that the commit names: the client
+// keeps that from changing while it calls the function below and waits for the
+// answer.
 func (s *session) commitIdle(ctx context.Context) error {
 	rev := s.broker.control.Revision()
 	if !s.behind(rev) {
@@ -508,7 +602,11 @@ func (s *session) commitIdle(ctx context.Context) error {
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
 				p := &req.Topics[i].Partitions[j]
-				m, ok := meta[topicPartition{req.Topics[i].Topic, p.Partition}]
+				tp := topicPartition{req.Topics[i].Topic, p.Partition}
+				if !s.owns(tp) {
+					return fmt.Errorf("%s/%d: %w", tp.topic, tp.partition, errNotOwned)
+				}
+				m, ok := meta[tp]
 				if !ok {
 					return fmt.Errorf("the commit names %s/%d, which is not idle", req.Topics[i].Topic, p.Partition)
 				}

@@ -374,6 +374,36 @@ func TopicIDs(ctx context.Context, adm *kadm.Client, names ...string) (map[strin
 	return ids, nil
 }
 
+// TopicDetail is what a topic is now.
+type TopicDetail struct {
+	ID         kadm.TopicID
+	Partitions int32
+}
+
+// Describe looks topics up, as they are at this moment; those that do not exist
+// are left out.
+func Describe(ctx context.Context, adm *kadm.Client, names ...string) (map[string]TopicDetail, error) {
+	out := make(map[string]TopicDetail, len(names))
+	if len(names) == 0 {
+		return out, nil // no names would ask for all
+	}
+	have, err := listTopics(ctx, adm, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	for _, n := range names {
+		d, ok := have[n]
+		switch {
+		case !ok, errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+		case d.Err != nil:
+			return nil, fmt.Errorf("topic %s: %w", n, d.Err)
+		default:
+			out[n] = TopicDetail{d.ID, int32(len(d.Partitions))}
+		}
+	}
+	return out, nil
+}
+
 // CommittedEnds gives, for each partition of the named topics, the offset after
 // the last record that a read-committed reader can see now (the last stable
 // offset). Offsets before it are settled; those after may belong to a
