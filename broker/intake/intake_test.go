@@ -423,10 +423,20 @@ func FuzzAccept(f *testing.F) {
 	f.Add([]byte(`{"id":"1","liste":[{"n":1,"v":"p"}],"dato":"2026-01-01","xa":"b"}`), "application/json", "2", "nei")
 	f.Add([]byte(`{"specversion":"1.0","id":"e","source":"/s","type":"t","vern":true,"data":{"id":"1"}}`), "application/cloudevents+json", "", "")
 	f.Add([]byte(`{"id":"1","liste":[{"n":-1.5e300},{"v":"sekretet"}],"sekretet":{"a":1,"a":2}}`), "text/json", "1", "ja")
-	d, err := Compile(small(), Defaults())
+	ds := small()
+	var formats []string
+	for _, name := range strings.Fields("date time date-time duration period semver email hostname ipv4 ipv6 uri uri-reference uuid json-pointer relative-json-pointer regex idn-email uri-template") {
+		formats = append(formats, `{"format":"`+name+`"}`)
+	}
+	ds.Schemas = append(ds.Schemas, broker.Schema{Version: "3", Document: json.RawMessage(
+		`{"properties":{"id":{"allOf":[` + strings.Join(formats, ",") + `]},"liste":{"uniqueItems":true,"contains":{"multipleOf":0.01},"unevaluatedItems":false}},
+		"propertyNames":{"maxLength":9},"dependentRequired":{"a":["b"]},"not":{"required":["c"]},"if":{"required":["d"]},"then":{"oneOf":[{"required":["e"]},{"required":["f"]}]},"unevaluatedProperties":{"type":["string","number"],"minLength":2}}`)})
+	d, err := Compile(ds, Defaults())
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Add([]byte(`{"id":"2026-01-01T12:00:00Z","liste":[1,0.1,{}],"a":"x","d":1.5,"e":2}`), "application/json", "3", "ja")
+	f.Add([]byte(`{"id":"sekretet@[::1]%zz/{x}~1"}`), "application/json", "3", "ja")
 	f.Fuzz(func(t *testing.T, value []byte, contentType, schema, protection string) {
 		msg := &Message{Headers: []Header{{"content-type", []byte(contentType)}, {"ce_specversion", []byte("1.0")}, {"ce_id", []byte("1")},
 			{"ce_source", []byte("/s")}, {"ce_type", []byte("t")}, {"ce_vern", []byte(protection)}, {"ce_dataschema", []byte(schema)}}, Value: value}
@@ -449,4 +459,17 @@ func FuzzAccept(f *testing.F) {
 			t.Fatal("cannot be identified as what it was accepted as")
 		}
 	})
+}
+
+// TestValidatorPanics: a record that the library fails on is rejected, and the
+// stream goes on.
+func TestValidatorPanics(t *testing.T) {
+	d := compileDataset(t, small())
+	var doc jsondoc.Doc
+	if err := doc.Parse([]byte(`{"id":"1"}`), 8); err != nil {
+		t.Fatal(err)
+	}
+	if r := d.validate(&schema{version: "none"}, &doc); r == nil || r.Code != broker.RejectSchema {
+		t.Errorf("got %v", r)
+	}
 }

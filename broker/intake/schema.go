@@ -112,16 +112,29 @@ func (d *Dataset) validate(s *schema, doc *jsondoc.Doc) *broker.Rejection {
 				Detail: "the number is beyond what JSON carries between systems: at most 100 characters and a magnitude of 1e±308 (RFC 7493, 2.2)"}
 		}
 	}
-	err := s.compiled.Validate(generic(doc, 0))
+	err := s.check(generic(doc, 0))
 	if err == nil {
 		return nil
 	}
 	var invalid *jsonschema.ValidationError
 	if !errors.As(err, &invalid) {
-		return reject(broker.RejectSchema, "the payload does not follow the schema") // what else it says could hold a value
+		return reject(broker.RejectSchema, "the payload could not be held to the schema: the validator failed; report this record's position to the operator")
 	}
 	return d.rejectSchema(s, invalid, doc)
 }
+
+// check runs the library. Should it ever panic on a record, the record is
+// rejected: one that stopped the stream would stop it again at each restart.
+func (s *schema) check(value any) (err error) {
+	defer func() {
+		if recover() != nil { // what it says could hold a value
+			err = errValidator
+		}
+	}()
+	return s.compiled.Validate(value)
+}
+
+var errValidator = errors.New("the validator failed")
 
 // reasonable bounds a number: its exact value, which the library computes,
 // would otherwise take any amount of memory, as 1e999999999 shows.
