@@ -1,11 +1,16 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"datafordeler/broker"
 )
@@ -112,15 +117,98 @@ func TestDemoShowsItsCases(t *testing.T) {
 	}
 }
 
-// Names in the demo are those of the municipalities whose numbers they stand
-// beside, and the file says what is fictitious.
-func TestDemoSaysWhatIsFictitious(t *testing.T) {
+// What stands beside a municipality's number in the demo is that municipality's,
+// and the files say what is fictitious.
+func TestDemoNamesWhatIsReal(t *testing.T) {
 	for _, f := range []string{"organisations.yaml", "agreements.yaml"} {
 		b, err := os.ReadFile(demoDir + "/" + f)
 		if err != nil || !strings.Contains(string(b), "FICTITIOUS") {
 			t.Errorf("%s does not say that the agreements are fictitious (%v)", f, err)
 		}
 	}
+	b, err := os.ReadFile("../../providers/synthetic/municipalities.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, name := map[string]string{}, map[string]string{} // by organisation number
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Split(strings.TrimSpace(line), "\t"); len(f) == 4 {
+			number[f[2]], name[f[2]] = f[0], f[1]
+		}
+	}
+	s, seen := demo(t), 0
+	for _, o := range s.Organisations() {
+		if n := name[string(o.Number)]; n != "" && o.Name != n+" kommune" {
+			t.Errorf("organisation %s is called %s, and is %s kommune", o.Number, o.Name, n)
+		}
+	}
+	for _, x := range s.AllTerms() {
+		if x.Subscription.Scope.Attribute == "municipality" {
+			seen++
+			if want := number[string(x.Consumer.Number)]; len(x.Subscription.Scope.Values) != 1 || x.Subscription.Scope.Values[0] != want {
+				t.Errorf("subscription %s receives for %v; %s is %s", x.Subscription.ID, x.Subscription.Scope.Values, x.Consumer.Name, want)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no subscription by municipality")
+	}
+}
+
+// Applied at once or in several goes, in any cut of the order in which things rest
+// on one another, declarations come to the same terms; and then nothing is left.
+func TestAppliedInPartsIsAppliedAtOnce(t *testing.T) {
+	docs := must(Load(demoDir))
+	slices.SortStableFunc(docs, func(a, b Document) int { return a.Kind.rank() - b.Kind.rank() })
+	want := raw(demo(t).AllTerms())
+	rapid.Check(t, func(t *rapid.T) {
+		s := New()
+		from := 0
+		for left := rapid.IntRange(0, 2).Draw(t, "cuts"); from < len(docs); left-- {
+			to := len(docs)
+			if left > 0 {
+				to = rapid.IntRange(from+1, len(docs)).Draw(t, "to")
+			}
+			p, err := NewPlan(s, docs[from:to], "test", now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range p.Events {
+				if ok, err := s.Fold(e); !ok || err != nil {
+					t.Fatal(ok, err)
+				}
+			}
+			from = to
+			if rapid.Bool().Draw(t, "read") {
+				s.AllTerms()
+			}
+		}
+		if !bytes.Equal(raw(s.AllTerms()), want) {
+			t.Fatal("other terms than all at once")
+		}
+		if p, err := NewPlan(s, docs, "test", now); err != nil || len(p.Events) > 0 {
+			t.Fatalf("something is left: %v %v", p, err)
+		}
+	})
+}
+
+// Readers who share the owner's lock may resolve terms at the same time.
+func TestReadersShare(t *testing.T) {
+	s := demo(t)
+	fold(t, s, must(s.Link(now, "test", GiveConsent(broker.Consent{ID: "c", Subject: subjectNamed("a"), Consumer: "310149942", Dataset: "inntekt", Purpose: "boliglaan"}),
+		must(Put(*s.Organisation("974761076")))))...)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if n := len(s.AllTerms()); n != 11 {
+				t.Errorf("%d terms", n)
+			}
+			if l := s.Listed(nil, "inntekt", subjectNamed("a")); len(l) != 1 {
+				t.Errorf("listed %v", l)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func must[T any](v T, err error) T {

@@ -50,7 +50,7 @@ const (
 	BasisPut        Type = "basis.put"        // broker.LegalBasis
 	PackagePut      Type = "package.put"      // broker.RightsPackage; a version in use never changes
 	MailboxPut      Type = "mailbox.put"      // broker.Mailbox
-	AgreementPut    Type = "agreement.put"    // broker.Agreement; parties, dataset and purpose never change
+	AgreementPut    Type = "agreement.put"    // broker.Agreement; parties, dataset and purpose never change, nor that it ended
 	SubscriptionPut Type = "subscription.put" // broker.Subscription; its consumer and dataset never change
 	DelegationPut   Type = "delegation.put"   // broker.Delegation
 
@@ -372,6 +372,9 @@ func (s *State) Link(at time.Time, actor string, changes ...Change) ([]Event, er
 		data, err := json.Marshal(c.Data) // as Encode will write it, since Hash is over these bytes
 		if err != nil {
 			return nil, fmt.Errorf("registry: %s: %w", c.Type, err)
+		}
+		if len(data) > maxEvent {
+			return nil, fmt.Errorf("registry: %s is %d bytes; a control event holds %d at the most", c.Type, len(data), maxEvent)
 		}
 		e := Event{V: Version, Seq: on + 1, On: on, Prev: prev, At: at.UTC(), Actor: actor, Type: c.Type, Data: data}
 		events[i] = e

@@ -114,7 +114,11 @@ func (s *State) refuseAgreement(v *broker.Agreement) string {
 			return unknown("legal basis", b)
 		}
 	}
-	if old := s.agreements[v.ID]; old != nil && identity(old) != identity(v) {
+	old := s.agreements[v.ID]
+	if old != nil && old.Status == broker.Ended && v.Status != broker.Ended {
+		return fmt.Sprintf("agreement %s has ended, and stays so: declare a new one under another id", v.ID)
+	}
+	if old != nil && identity(old) != identity(v) {
 		return fmt.Sprintf("agreement %s keeps its parties, dataset and purpose: end it and declare a new one", v.ID)
 	}
 	if sum := s.leasedSum(v.ID); v.Cost.Ceiling < 0 || v.Cost.Ceiling > 0 && v.Cost.Ceiling < sum {
