@@ -265,12 +265,22 @@ func ordered(raw json.RawMessage) (names []string, values map[string]json.RawMes
 	return names, values
 }
 
+// quote writes a name by encoding/json, rune by rune, since that would write
+// two of them with escapes that JSON does not ask for.
 func quote(name string) string {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(name)
-	return strings.TrimSpace(b.String())
+	out := `"`
+	for _, r := range name {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(string(r))
+		if r == 0x2028 || r == 0x2029 {
+			out += string(r)
+		} else {
+			out += strings.TrimSuffix(strings.TrimPrefix(b.String(), `"`), "\"\n")
+		}
+	}
+	return out + `"`
 }
 
 // twins draws two records that are the same inside a package and differ
@@ -458,11 +468,12 @@ func TestWhatIsOutsideDoesNotShow(t *testing.T) {
 // FuzzAppend compares with the oracle on any bytes that are a JSON object.
 func FuzzAppend(f *testing.F) {
 	f.Add([]byte(`{"a":[{"b":1,"x":2},[],{"a":{}}],"\u0062":{"skjermet":1},"skjermet":true}`), "/a/b /b", "/b/skjermet")
+	f.Add([]byte(`{"\u2028\u007f":1,"a":{"x\u2029":2020}}`), "/a", "/a/b")
 	f.Add([]byte(` {"a" : { "b" : [ {"c":1 } ] } } `), "/a", "/a/b/c")
 	f.Fuzz(func(t *testing.T, data []byte, fields, remove string) {
 		var doc jsondoc.Doc
-		if doc.Parse(data, 100) != nil || doc.Node(0).Kind != jsondoc.Object || bytes.Contains(data, []byte("202")) || bytes.ContainsAny(data, "\u2028\u2029") {
-			return // the oracle writes U+2028 and U+2029 with escapes
+		if doc.Parse(data, 100) != nil || doc.Node(0).Kind != jsondoc.Object {
+			return
 		}
 		var o oracle
 		pack := protected(rights(), false, "/finnes-ikke")
