@@ -14,11 +14,15 @@ import (
 	"datafordeler/broker"
 )
 
-// base is the scenarios' beginning with a listed subscription that has a ceiling
-// of 40, and the log that made it.
+// base is the scenarios' beginning with bergen, and the log that made it.
 func base(t testing.TB) (*State, []Event) {
-	docs := must(Load("testdata/base.yaml"))
-	more, faults := read("more.yaml", []byte(`
+	s := New()
+	return s, apply(t, s, append(must(Load("testdata/base.yaml")), bergen(t)...)).Events
+}
+
+// bergen is a listed subscription whose agreement has a ceiling of 40.
+func bergen(t testing.TB) []Document {
+	docs, faults := read("more.yaml", []byte(`
 kind: agreement
 id: bergen
 provider: "974761076"
@@ -48,8 +52,7 @@ scope: {kind: listed}
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	s := New()
-	return s, apply(t, s, append(docs, more...)).Events
+	return docs
 }
 
 // anyChange is a change that a writer might want, sensible or not.

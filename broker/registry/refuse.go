@@ -12,6 +12,10 @@ import (
 // at things, a mailbox serves one consumer, leases stay within the ceiling. All
 // else that declarations are held to is in validate.go, before anything is
 // written.
+//
+// These rules are a part of the format, since every instance must refuse alike,
+// old and new, now and when the log is read again in ten years. A rule that
+// changes does so with a new Version, and for events of that version on.
 func (s *State) refuse(p payload, t Type) string {
 	switch v := p.(type) {
 	case *broker.Organisation:

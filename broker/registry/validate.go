@@ -229,6 +229,9 @@ var extensionName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
 
 func (w *world) dataset(d *broker.Dataset) {
 	a := w.of(KindDataset, string(d.ID))
+	if a.doc == nil {
+		return // it rests on its owner alone, and that is never taken away
+	}
 	w.name(a, "id", string(d.ID))
 	w.name(a, "purpose", string(d.Purpose))
 	w.knownOrg(a, "owner", d.Owner)
@@ -320,9 +323,17 @@ func (w *world) compileAll(a at, d *broker.Dataset) bool {
 }
 
 // declares asks the compiled versions of a dataset; none compiled is not a fault
-// of the pointer's.
+// of the pointer's. Those of a registered dataset are compiled when first asked.
 func (w *world) declares(id broker.DatasetID, p broker.Pointer, each bool) bool {
-	versions := w.schemas[id]
+	versions, asked := w.schemas[id]
+	if !asked && w.docs[docKey{KindDataset, string(id)}] == nil {
+		for i := range w.datasets[id].Schemas {
+			if c, err := compile(&w.datasets[id].Schemas[i]); err == nil {
+				versions = append(versions, c)
+			}
+		}
+		w.schemas[id] = versions
+	}
 	if len(versions) == 0 {
 		return true
 	}

@@ -95,8 +95,8 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 		w.at(a, "fields", "a rights package with no field permits nothing", "name the fields that may leave")
 	}
 	d := w.knownDataset(a, "dataset", p.Dataset)
-	if d == nil {
-		return
+	if d == nil || a.doc == nil && a.cause == nil {
+		return // what was registered together fits together
 	}
 	pointer := func(path string, f broker.Pointer) {
 		if _, err := f.Tokens(); err != nil {
