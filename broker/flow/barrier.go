@@ -58,7 +58,7 @@ func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, er
 	}
 	var unbound []Unbound
 	for _, t := range topics {
-		if len(details[t].Partitions) == 0 {
+		if details[t].Partitions == 0 {
 			// Not made yet: an instance that lags behind may still make it, and
 			// decide its first records at an older revision.
 			unbound = append(unbound, Unbound{Topic: t, Partition: -1})

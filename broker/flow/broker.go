@@ -87,7 +87,7 @@ func (b *Broker) Stopped() <-chan struct{} { return b.stopped }
 // person must look at.
 func (b *Broker) Run(ctx context.Context) error {
 	defer close(b.stopped)
-	if err := b.EnsureTopics(ctx); err != nil {
+	if err := b.EnsureTopics(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	const firstPause, longestPause = 100 * time.Millisecond, 10 * time.Second

@@ -241,6 +241,9 @@ func (h *harness) checkAll() {
 				inScope++
 				last = d.Position.Offset
 			}
+			if !d.Outcome.Permit && d.Outcome.Reasons[0] == broker.ReasonPolicyError {
+				return fmt.Errorf("a decision of offset %d was denied for a policy error", d.Position.Offset)
+			}
 			if d.Outcome.Permit {
 				permits[d.Delivery]++
 				perAgreement[d.Agreement]++

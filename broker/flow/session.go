@@ -465,8 +465,11 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 		}
 		var g errgroup.Group
 		g.SetLimit(b.workers())
+		// A stop must not reach into policy: a cancelled evaluation would be an
+		// error, and an error is a denial that stands for ever.
+		pure := context.WithoutCancel(ctx)
 		for _, w := range works {
-			g.Go(func() error { return w.process(ctx, b, in) })
+			g.Go(func() error { return w.process(pure, b, in) })
 		}
 		if err = g.Wait(); err != nil {
 			return

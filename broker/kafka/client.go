@@ -33,6 +33,9 @@ func (e *Engine) Options(opts ...kgo.Opt) []kgo.Opt {
 	if e.tls != nil {
 		base = append(base, kgo.DialTLSConfig(e.tls))
 	}
+	if e.dial != nil {
+		base = append(base, kgo.Dialer(e.dial))
+	}
 	if e.sasl != nil {
 		base = append(base, kgo.SASL(e.sasl))
 	}

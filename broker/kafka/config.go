@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -77,6 +78,10 @@ type Config struct {
 
 	// TLS encrypts the connections to Apache Kafka. Engine kafka only.
 	TLS TLS `yaml:"tls,omitempty"`
+
+	// Dial makes the connections in place of the network's own dialler; tests
+	// put faults on the wire with it. Not with TLS.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `yaml:"-"`
 }
 
 // Retention says how long records are kept after they were written. Zero and

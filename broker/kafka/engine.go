@@ -45,6 +45,7 @@ type Engine struct {
 	seeds    []string
 	tls      *tls.Config
 	sasl     sasl.Mechanism
+	dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's
 
 	// For the embedded engine; data is "" on a cluster.
 	data     string
@@ -72,7 +73,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger, mode Mode) (*Engine
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{log: log, statfs: diskFree}
+	e := &Engine{log: log, statfs: diskFree, dial: cfg.Dial}
 	if cfg.Engine == EngineKafka {
 		e.seeds = cfg.Brokers
 		var err1, err2 error

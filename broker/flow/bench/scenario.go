@@ -40,7 +40,6 @@ type Scenario struct {
 	// real ones do.
 	ConsentShare float64
 	Seed         uint64
-
 }
 
 // Validate says what cannot be.
