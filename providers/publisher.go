@@ -82,6 +82,9 @@ func (p *Publisher) Publish(ctx context.Context, events ...Event) error {
 	if refused != nil {
 		return refused
 	}
+	if err := ctx.Err(); err != nil {
+		return allFailed(records, err)
+	}
 	lanes, err := p.connect(ctx, deadline)
 	if err != nil {
 		return allFailed(records, err)
