@@ -42,9 +42,8 @@ type BatchHeader struct {
 	OutOfScope int64 `json:"outOfScope"`
 	Repeated   int64 `json:"repeated"`
 	Rejected   int64 `json:"rejected"`
-	// RejectedAt are the offsets, from First, of the records that intake refused
-	// on their own account: who rebuilds the window of repeats must not count
-	// them as seen. One refused for a reused id is not among them.
+	// RejectedAt are the rejected records' offsets, from First: who rebuilds the
+	// window of repeats must not count them as seen.
 	RejectedAt []int64 `json:"rejectedAt,omitempty"`
 	// Subscriptions and Outcomes are what the rows refer to.
 	Subscriptions []BatchSubscription `json:"subscriptions"`
@@ -147,15 +146,11 @@ func (b *Batch) Add(row Row, decisions []Decision) {
 	}
 }
 
-// Reject counts a record that was refused. reused says that it was well-formed,
-// and refused for its event id having been used before.
-func (b *Batch) Reject(offset int64, reused bool) {
+// Reject counts a record that intake refused.
+func (b *Batch) Reject(offset int64) {
 	b.room(offset, 16)
 	b.head.Records++
 	b.head.Rejected++
-	if reused {
-		return
-	}
 	b.head.RejectedAt = append(b.head.RejectedAt, offset-b.head.First)
 	b.size += 10
 }

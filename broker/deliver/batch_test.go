@@ -52,8 +52,8 @@ func TestGoldenBatch(t *testing.T) {
 	batch.Add(Row{Offset: 100, Event: digest(2), Subject: digest(3)}, []Decision{
 		{Terms: a, Outcome: permit, Fields: []broker.Pointer{"/x", "/y/z"}}, {Terms: b, Outcome: deny}})
 	batch.Add(Row{Offset: 101}, nil)
-	batch.Reject(103, false)
-	batch.Reject(104, true)
+	batch.Reject(103)
+	batch.Reject(104)
 	batch.Repeat(105)
 	batch.Add(Row{Offset: 110, Event: digest(4), Subject: digest(5), Kind: broker.Correction}, []Decision{
 		{Terms: b, Outcome: permit, Shielded: true, Fields: []broker.Pointer{"/x"}}})
@@ -94,8 +94,8 @@ func TestGoldenBatch(t *testing.T) {
 	if head.First != 100 || head.Last != 111 || head.Records != 6 || head.OutOfScope != 1 || head.Rejected != 2 || head.Repeated != 1 {
 		t.Errorf("header %+v", head)
 	}
-	if !reflect.DeepEqual(head.RejectedAt, []int64{3}) {
-		t.Errorf("rejected at %v; one refused for a reused id was well-formed and must not be listed", head.RejectedAt)
+	if !reflect.DeepEqual(head.RejectedAt, []int64{3, 4}) {
+		t.Errorf("rejected at %v, want 3 and 4 from the first", head.RejectedAt)
 	}
 	usage, err := UsageAfter(want)
 	if err != nil || usage["agreement-a"] != 3 || len(usage) != 1 {
@@ -141,7 +141,7 @@ func TestBatchRoundTrip(t *testing.T) {
 			offset += int64(next(3))
 			switch next(8) {
 			case 0:
-				b.Reject(offset, next(2) == 0)
+				b.Reject(offset)
 				rejected++
 			case 1:
 				b.Repeat(offset)

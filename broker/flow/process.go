@@ -92,7 +92,7 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 			}
 		}
 		if rejection != nil {
-			w.batch.Reject(r.Offset, rejection.Code == broker.RejectIDReused)
+			w.batch.Reject(r.Offset)
 			w.tally.rejected[rejection.Code]++
 			w.reject(b, r, pos, rejection, in.now)
 			continue
@@ -195,7 +195,7 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d 
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}
-	w.tally.bytes(t, int64(len(rec.Data)), int64(len(value)))
+	w.tally.delivered(t, int64(len(rec.Data)), int64(len(value)), shielded)
 	w.out = append(w.out, r)
 }
 

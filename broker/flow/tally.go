@@ -12,9 +12,9 @@ type tally struct {
 }
 
 type subTally struct {
-	inScope, permitted int64
-	bytesIn, bytesOut  int64
-	denied             map[broker.Reason]int64 // by first reason
+	inScope, permitted, shielded int64
+	bytesIn, bytesOut            int64
+	denied                       map[broker.Reason]int64 // by first reason
 }
 
 func (t *tally) reset() {
@@ -39,8 +39,11 @@ func (t *tally) sub(terms *broker.Terms) *subTally {
 func (t *tally) decision(terms *broker.Terms)              { t.sub(terms).inScope++ }
 func (t *tally) permit(terms *broker.Terms)                { t.sub(terms).permitted++ }
 func (t *tally) deny(terms *broker.Terms, r broker.Reason) { t.sub(terms).denied[r]++ }
-func (t *tally) bytes(terms *broker.Terms, in, out int64) {
+func (t *tally) delivered(terms *broker.Terms, in, out int64, shielded bool) {
 	s := t.sub(terms)
+	if shielded {
+		s.shielded++
+	}
 	s.bytesIn += in
 	s.bytesOut += out
 }

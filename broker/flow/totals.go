@@ -29,6 +29,7 @@ type SubscriptionTotals struct {
 	InScope   int64                   `json:"in_scope"`
 	Permitted int64                   `json:"permitted"`
 	Denied    map[broker.Reason]int64 `json:"denied"`
+	Shielded  int64                   `json:"shielded"` // permitted, of protected subjects
 	BytesIn   int64                   `json:"bytes_in"`
 	BytesOut  int64                   `json:"bytes_out"`
 }
@@ -65,6 +66,7 @@ func (t *totals) add(works []*work) {
 			}
 			sub.InScope += s.inScope
 			sub.Permitted += s.permitted
+			sub.Shielded += s.shielded
 			sub.BytesIn += s.bytesIn
 			sub.BytesOut += s.bytesOut
 			t.sum.Decisions += s.inScope

@@ -301,8 +301,8 @@ func (l engineLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	switch level {
 	case kfake.LogLevelError:
 		to = slog.LevelError
-	case kfake.LogLevelWarn:
-		to = slog.LevelWarn
+	case kfake.LogLevelWarn: // its own timings; nothing that an operator could act on
+		to = slog.LevelInfo
 	}
 	lost := isFailedWrite(format)
 	if !lost && !l.e.log.Enabled(context.Background(), to) {

@@ -34,6 +34,7 @@ type demoSubscription struct {
 	ID        broker.SubscriptionID   `json:"id"`
 	InScope   int64                   `json:"in_scope"`
 	Permitted int64                   `json:"permitted"`
+	Shielded  int64                   `json:"shielded"` // of those permitted
 	Denied    map[broker.Reason]int64 `json:"denied"`
 	Fields    []broker.Pointer        `json:"fields"`
 	bytesIn   int64
@@ -65,7 +66,7 @@ func (d *demoRun) report(ctx context.Context, w io.Writer, asJSON bool, seconds 
 				s.Denied = map[broker.Reason]int64{}
 			}
 			r.Subscriptions = append(r.Subscriptions, demoSubscription{
-				ID: terms.Subscription.ID, InScope: s.InScope, Permitted: s.Permitted, Denied: s.Denied,
+				ID: terms.Subscription.ID, InScope: s.InScope, Permitted: s.Permitted, Shielded: s.Shielded, Denied: s.Denied,
 				Fields: p.Fields(false), bytesIn: s.BytesIn, bytesOut: s.BytesOut,
 			})
 		}
@@ -83,9 +84,9 @@ func (d *demoRun) report(ctx context.Context, w io.Writer, asJSON bool, seconds 
 func (r *demoResult) print(w io.Writer) {
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "SUBSCRIPTION\tIN SCOPE\tPERMITTED\tDENIED\tBYTES IN\tBYTES OUT\tDENIED BY FIRST REASON")
+	fmt.Fprintln(tw, "SUBSCRIPTION\tIN SCOPE\tPERMITTED\tSHIELDED\tDENIED\tBYTES IN\tBYTES OUT\tDENIED BY FIRST REASON")
 	for _, s := range r.Subscriptions {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, thousands(s.InScope), thousands(s.Permitted), thousands(s.InScope-s.Permitted),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, thousands(s.InScope), thousands(s.Permitted), thousands(s.Shielded), thousands(s.InScope-s.Permitted),
 			thousands(s.bytesIn), thousands(s.bytesOut), counts(s.Denied))
 	}
 	tw.Flush()
