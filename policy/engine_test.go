@@ -20,7 +20,7 @@ import (
 func TestEngineAnswersAsTheOracle(t *testing.T) {
 	e := embeddedEngine(t)
 	schema := inputSchema(t)
-	permits := 0
+	permits, reasons := 0, map[broker.Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		terms := drawTerms(t)
 		f := drawFacts(t, terms)
@@ -41,7 +41,11 @@ func TestEngineAnswersAsTheOracle(t *testing.T) {
 		if have.Permit {
 			permits++
 		}
+		for _, r := range have.Reasons {
+			reasons[r]++
+		}
 	})
+	t.Logf("%d permits; denials by reason: %v", permits, reasons)
 	if permits == 0 {
 		t.Error("no permit was drawn; the generators are off")
 	}
@@ -126,6 +130,25 @@ func TestMemoKeyIsTheInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, g := drawFacts(t, terms), drawFacts(t, terms)
+		if len(f.Consents) > 0 && rapid.Bool().Draw(t, "near") { // all but one value the same
+			near := *f
+			near.Consents = slices.Clone(f.Consents)
+			switch c := &near.Consents[0]; rapid.IntRange(0, 5).Draw(t, "which") {
+			case 0:
+				c.Withdrawn = noon.Add(5 * time.Hour)
+			case 1:
+				c.Valid.To = noon.Add(5 * time.Hour)
+			case 2:
+				c.Purpose = "tredje"
+			case 3:
+				c.Dataset = "tredje"
+			case 4:
+				c.Consumer = provider
+			case 5:
+				c.ID, c.External = "another", "x" // not in the input
+			}
+			g = &near
+		}
 		texts := rapid.StringN(0, 3, -1)
 		for _, x := range []*broker.Facts{f, g} {
 			if rapid.Bool().Draw(t, "texts") { // texts that run into one another

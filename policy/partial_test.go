@@ -212,7 +212,7 @@ func BenchmarkResiduals(b *testing.B) {
 	e := embeddedEngine(b)
 	queries := partials(b, e)
 	p := prepare(b, e, demoLike()["3 consent"])
-	b.ReportAllocs()
+	defer cpu(b)()
 	for b.Loop() {
 		for _, q := range queries {
 			residual(b, q, p)

@@ -56,27 +56,21 @@ chains := [
 
 precedence := [code | code := chains[_][_][_]]
 
-cleared(code) if responsibility.cleared[code]
-
-cleared(code) if legalbasis.cleared[code]
-
-cleared(code) if costs.cleared[code]
+cleared := ({code | some code in precedence; responsibility.cleared[code]} | {code | some code in precedence; legalbasis.cleared[code]}) | {code | some code in precedence; costs.cleared[code]}
 
 default allow := false
 
 allow if {
-	every code in precedence { cleared(code) }
+	every code in precedence { cleared[code] }
 	count(legalbasis.carrying) > 0
 }
 
+# Of each chain, what is not cleared in the first step where something is not.
 reasons := [code |
 	some chain in chains
-	some i, step in chain
-	every earlier in array.slice(chain, 0, i) {
-		every code in earlier { cleared(code) }
-	}
-	some code in step
-	not cleared(code)
+	failing := [step | some step in chain; some code in step; not cleared[code]]
+	some code in failing[0]
+	not cleared[code]
 ]
 
 # METADATA

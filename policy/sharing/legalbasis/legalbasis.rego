@@ -295,20 +295,25 @@ served_with_consent if {
 #   Each is a set of bases (by their place in input.bases) that together cover all
 #   sides, and none of which could be left out. One alternative is enough.
 alternatives := {alternative |
-	some alternative in choices
-	count({other | some other in choices; other != alternative; other & alternative == other}) == 0
+	all := choices
+	some alternative in all
+	count({other | some other in all; other != alternative; other & alternative == other}) == 0
 }
 
+# One basis for each side, in all ways. The rules that others stand on are named
+# once in each body: partial evaluation walks through every mention anew.
 choices := {{i, j, k} |
-	not public
-	some i in covering.disclosure
-	some j in covering.collection
-	some k in covering.confidentiality
-} | {{i, j} |
-	public
-	some i in covering.disclosure
-	some j in covering.collection
-}
+	by := covering
+	some i in by.disclosure
+	some j in by.collection
+	some k in by.confidentiality
+} if not public
+
+choices := {{i, j} |
+	by := covering
+	some i in by.disclosure
+	some j in by.collection
+} if public
 
 # The bases that cover each side; a side that none covers is not there.
 covering[side] contains i if {
