@@ -36,7 +36,9 @@ type harness struct {
 	people  *synthetic.Generator
 	client  *kgo.Client
 	log     *slog.Logger
-	names   map[broker.EventHash]string
+	// evidence is what the next broker is made with.
+	evidence func() error
+	names    map[broker.EventHash]string
 
 	mu  sync.Mutex
 	now time.Time
@@ -108,7 +110,7 @@ func (h *harness) setClock(t time.Time) {
 func (h *harness) newBroker(control *Control, slot string) *Broker {
 	cfg := h.cfg
 	cfg.Slot = slot
-	return New(Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring, Control: control, Log: h.log, Now: h.clock})
+	return New(Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring, Control: control, Log: h.log, Now: h.clock, Evidence: h.evidence})
 }
 
 func (h *harness) start() {
