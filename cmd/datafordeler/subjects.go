@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"datafordeler/broker"
@@ -18,16 +19,30 @@ type subjects struct {
 	valid broker.Interval
 }
 
+// cases opens a case on each subject that has none open in the subscription, or
+// ends those that are. One that was ended is never opened again: the next has a
+// name of its own.
 func (s *subjects) cases(t *broker.Terms, ids []string, end bool) ([]registry.Change, error) {
 	var changes []registry.Change
 	for _, id := range ids {
 		key := s.ring.Subject(t.Dataset.Subject.Kind, id)
+		standing := false
 		name := broker.CaseID("c-" + letters(key))
-		c, known := s.state.Case(t.Subscription.ID, name)
-		switch {
-		case end && known && (c.Open.To.IsZero() || c.Open.To.After(s.now)):
-			changes = append(changes, registry.EndCase(t.Subscription.ID, name, s.now))
-		case !end && !known:
+		for n := 2; ; n++ {
+			c, known := s.state.Case(t.Subscription.ID, name)
+			if !known {
+				break
+			}
+			over := !s.valid.To.IsZero() && !s.valid.To.After(s.now)
+			if over || c.Open.To.IsZero() || c.Open.To.After(s.now) {
+				standing = true // of what is over already, one is enough
+				if end && !over {
+					changes = append(changes, registry.EndCase(t.Subscription.ID, name, s.now))
+				}
+			}
+			name = broker.CaseID(fmt.Sprintf("c-%s-%d", letters(key), n))
+		}
+		if !end && !standing {
 			changes = append(changes, registry.OpenCase(broker.Case{ID: name, Subscription: t.Subscription.ID, Subject: key, Open: s.valid}))
 		}
 	}
