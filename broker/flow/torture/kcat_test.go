@@ -40,7 +40,7 @@ func parseKcat(t testing.TB, out []byte) (all []message) {
 		if err1 != nil || err2 != nil || len(rest) < max(0, size)+1 {
 			t.Fatalf("kcat printed a line that is not understood: %.200q", line)
 		}
-		m.value = rest[:max(0, size)]
+		m.value = rest[:max(0, size):max(0, size)]
 		out = rest[max(0, size)+1:]
 		for _, h := range strings.Split(fields[2], ",") {
 			if k, v, ok := strings.Cut(h, "="); ok {

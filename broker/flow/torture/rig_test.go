@@ -35,14 +35,14 @@ import (
 	"datafordeler/deploy/demo"
 )
 
-var binary string // the broker, built once
+var program string // the broker, built once
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "datafordeler-torture-")
 	if err == nil {
-		binary = filepath.Join(dir, "datafordeler")
+		program = filepath.Join(dir, "datafordeler")
 		var out []byte
-		if out, err = exec.Command("go", "build", "-o", binary, "datafordeler/cmd/datafordeler").CombinedOutput(); err != nil {
+		if out, err = exec.Command("go", "build", "-o", program, "datafordeler/cmd/datafordeler").CombinedOutput(); err != nil {
 			err = fmt.Errorf("building the broker: %w\n%s", err, out)
 		}
 	}
@@ -121,8 +121,14 @@ func newRig(t *testing.T, cluster *kafkatest.Cluster, prefix string) *rig {
 	r.config = filepath.Join(r.dir, "broker.yaml")
 	r.brokers = cluster.Brokers()
 	r.writeConfig(r.config, r.brokers, "")
-	r.register()
 	r.connect()
+	// A cluster that has never had a group makes its offsets topic first.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if !until(time.Minute, func() bool { _, err := r.adm.DescribeGroups(ctx, r.group); return err == nil }) {
+		t.Fatal("Kafka has no group coordinator")
+	}
+	r.register()
 	return r
 }
 
@@ -209,7 +215,7 @@ func (r *rig) try(stdin string, args ...string) (string, error) {
 	} else {
 		args = append(args, "--data", r.data)
 	}
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -238,7 +244,7 @@ func (r *rig) serve(slot int, config string) *instance {
 		r.t.Fatal(err)
 	}
 	defer log.Close()
-	i.cmd = exec.Command(binary, "serve", "--config", config)
+	i.cmd = exec.Command(program, "serve", "--config", config)
 	i.cmd.Env = append(os.Environ(), fmt.Sprintf("DATAFORDELER_SLOT=%d", slot))
 	i.cmd.Stdout, i.cmd.Stderr = log, log
 	if err := i.cmd.Start(); err != nil {
@@ -386,4 +392,10 @@ func (r *rig) drain(limit time.Duration) {
 		}
 		r.t.Fatalf("%d records are not decided after %v", last, limit)
 	}
+}
+
+// all is the instance's whole log.
+func (i *instance) all() string {
+	b, _ := os.ReadFile(i.log)
+	return string(b)
 }
