@@ -28,6 +28,7 @@ type Metrics struct {
 	transaction   prometheus.Histogram
 	compute       prometheus.Histogram
 	size          prometheus.Histogram
+	policy        prometheus.Counter
 	restarts      prometheus.Counter
 	aborted       prometheus.Counter
 	revision      prometheus.GaugeFunc
@@ -61,6 +62,8 @@ func newMetrics(b *Broker) *Metrics {
 			Help: "The part of a transaction in intake, match, policy and minimise.", Buckets: seconds}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: "transaction_records",
 			Help: "Records in a transaction.", Buckets: []float64{1, 10, 100, 1000, 5000, 10000, 20000, 50000}}),
+		policy: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "policy_seconds_total",
+			Help: "Time spent evaluating policy, over all workers; by decisions_total it is the time of one."}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "session_restarts_total",
 			Help: "Sessions ended in doubt and begun anew from what is committed."}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "transactions_aborted_total",
@@ -80,7 +83,7 @@ func newMetrics(b *Broker) *Metrics {
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.restarts, m.aborted, m.revision, m.held}
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.revision, m.held}
 }
 
 // committed counts a transaction, once it is one.
@@ -92,6 +95,7 @@ func (m *Metrics) committed(works []*work, compute, total time.Duration) {
 		ds := string(w.part.dataset)
 		records += len(w.records)
 		m.recordsIn.WithLabelValues(ds).Add(float64(len(w.records)))
+		m.policy.Add(w.tally.policy.Seconds())
 		m.bytesIn.WithLabelValues(ds).Add(float64(w.tally.bytesIn))
 		m.repeated.WithLabelValues(ds).Add(float64(w.tally.repeated))
 		m.outOfScope.WithLabelValues(ds).Add(float64(w.tally.outOfScope))

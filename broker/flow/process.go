@@ -157,7 +157,9 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 		w.demand[a.ID]++
 		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: w.batch.Used(a.ID)}
 	}
+	begun := time.Now()
 	outcome, err := route.prepared.Decide(ctx, &facts, &w.memo)
+	w.tally.policy += time.Since(begun)
 	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
 		b.log.Error("policy gave no answer: denied", "subscription", t.Subscription.ID, "err", err)
 		return denyPolicyError

@@ -1,11 +1,16 @@
 package flow
 
-import "datafordeler/broker"
+import (
+	"time"
+
+	"datafordeler/broker"
+)
 
 // tally counts one partition's part of a transaction. It is merged into the
 // metrics and the totals when the transaction has committed, never before.
 type tally struct {
 	outOfScope, repeated, bytesIn int64
+	policy                        time.Duration // spent in policy
 
 	rejected map[broker.RejectionCode]int64
 	subs     map[*broker.Terms]*subTally
@@ -18,7 +23,7 @@ type subTally struct {
 }
 
 func (t *tally) reset() {
-	t.outOfScope, t.repeated, t.bytesIn = 0, 0, 0
+	t.outOfScope, t.repeated, t.bytesIn, t.policy = 0, 0, 0, 0
 	if t.rejected == nil {
 		t.rejected = map[broker.RejectionCode]int64{}
 		t.subs = map[*broker.Terms]*subTally{}
