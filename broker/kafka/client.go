@@ -67,7 +67,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer from Kafka at %s: %w; check kafka.brokers, kafka.tls and kafka.sasl, and that the cluster is up", strings.Join(e.seeds, ", "), err)
+			return fmt.Errorf("no answer from Kafka at %s: %w; check brokers, tls and sasl in the configuration, and that the cluster is up", strings.Join(e.seeds, ", "), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
