@@ -243,7 +243,7 @@ func TestReadyNamesBrokers(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	err := open(t, cfg, Own).Ready(ctx)
-	for _, want := range []string{"127.0.0.1:1", "kafka.brokers"} {
+	for _, want := range []string{"127.0.0.1:1", "check brokers"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v has no %q", err, want)
 		}
