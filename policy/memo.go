@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"datafordeler/broker"
 )
@@ -13,6 +14,9 @@ import (
 // It is exact: its key holds all of the facts that are in the input, in the same
 // precision, together with what was prepared.
 type Memo struct {
+	// Shared, where set, is asked for what this memo lacks, and told what it learns.
+	Shared *SharedMemo
+
 	outcomes map[memoKey]*broker.Outcome
 	bytes    int
 	prepared *Prepared // of the key in buf
@@ -38,22 +42,56 @@ func (m *Memo) Reset() {
 // get finds the outcome for these facts, or nil. It leaves the key for put.
 func (m *Memo) get(p *Prepared, f *broker.Facts) *broker.Outcome {
 	m.prepared, m.buf = p, p.appendKey(m.buf[:0], f)
-	return m.outcomes[memoKey{p, string(m.buf)}]
+	if o := m.outcomes[memoKey{p, string(m.buf)}]; o != nil || m.Shared == nil {
+		return o
+	}
+	m.Shared.mu.Lock()
+	o := m.Shared.memo.outcomes[memoKey{p, string(m.buf)}]
+	m.Shared.mu.Unlock()
+	if o != nil {
+		m.learn(memoKey{p, string(m.buf)}, o)
+	}
+	return o
 }
 
 // put remembers the outcome for the facts that get was last asked for.
 func (m *Memo) put(o *broker.Outcome) {
-	if len(m.buf) > memoLimit {
+	key := memoKey{m.prepared, string(m.buf)}
+	m.learn(key, o)
+	if m.Shared != nil {
+		m.Shared.mu.Lock()
+		m.Shared.memo.learn(key, o)
+		m.Shared.mu.Unlock()
+	}
+}
+
+func (m *Memo) learn(key memoKey, o *broker.Outcome) {
+	if len(key.facts) > memoLimit {
 		return
 	}
-	if m.bytes += len(m.buf); m.bytes > memoLimit {
+	if m.bytes += len(key.facts); m.bytes > memoLimit {
 		clear(m.outcomes)
-		m.bytes = len(m.buf)
+		m.bytes = len(key.facts)
 	}
 	if m.outcomes == nil {
 		m.outcomes = map[memoKey]*broker.Outcome{}
 	}
-	m.outcomes[memoKey{m.prepared, string(m.buf)}] = o
+	m.outcomes[key] = o
+}
+
+// SharedMemo is what the memos of one transaction's goroutines have learned, so
+// that an input which several of them meet is evaluated about once. It is safe
+// for any number of goroutines.
+type SharedMemo struct {
+	mu   sync.Mutex
+	memo Memo
+}
+
+// Reset forgets everything.
+func (s *SharedMemo) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memo.Reset()
 }
 
 // appendKey writes what value puts into the input, one to one: fixed-width numbers,

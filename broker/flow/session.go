@@ -17,6 +17,7 @@ import (
 
 	"datafordeler/broker"
 	"datafordeler/broker/registry"
+	"datafordeler/policy"
 )
 
 type topicPartition struct {
@@ -45,6 +46,7 @@ type session struct {
 	works   []*work
 	builder builder
 	world   *world
+	memo    policy.SharedMemo // of the transaction being computed
 }
 
 type loadedPartition struct {
