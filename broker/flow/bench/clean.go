@@ -2,10 +2,33 @@ package bench
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"datafordeler/broker/kafka"
 )
+
+// Delete deletes topics, those that are there.
+func Delete(ctx context.Context, engine *kafka.Engine, names ...string) error {
+	adm, err := engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	rs, err := adm.DeleteTopics(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if r.Err != nil && !errors.Is(r.Err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("deleting topic %s: %w", r.Topic, r.Err)
+		}
+	}
+	return nil
+}
 
 // Clean deletes the topics and the groups whose names begin with prefix, which
 // must not be empty.

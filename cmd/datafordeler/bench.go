@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"datafordeler/broker/flow"
+	"datafordeler/broker/flow/bench"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+	"datafordeler/policy"
+	"datafordeler/providers"
+)
+
+func benchCommand() command {
+	return command{
+		name:    "bench",
+		summary: "measure throughput against a raw copy and the naive way, and memory",
+		help: `Usage: datafordeler bench route  [--records N] [--rounds N] [flags]
+       datafordeler bench memory [--records N] [--every N] [flags]
+
+route measures, in turn in each round, on the same records:
+  raw        a transactional copy that does nothing to a record
+  governed   the broker at full function
+  naive      OPA's Eval and generic maps for each record, in like transactions
+and prints the medians. memory routes a long stream and prints what the process
+holds after each part of it, when garbage has been collected.
+
+  --records N          how many records (200,000; for memory 1,000,000)
+  --subscriptions N    how many are registered (357, and no fewer than fanout)
+  --fanout F           how many of them each record is in scope of (1)
+  --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
+  --brokers A,B        an Apache Kafka; default is the embedded engine in a
+                       directory that is removed. Topics get a prefix of the
+                       run's own and are deleted afterwards
+  --json               one JSON object instead of a table
+  --verbose            log what the broker does on standard error
+route only:
+  --rounds N           at least 3 (3)
+  --naive-records N    how many of the records the naive way goes through, since
+                       it is slow (a fifth, and 60,000 or more)
+  --cpuprofile FILE    profile one more round of governed, which does not count
+memory only:
+  --every N            report after each N records (100,000)
+
+Examples:
+  datafordeler bench route
+  datafordeler bench route --records 1000000 --fanout 10 --subscriptions 3570 --json
+  datafordeler bench route --brokers localhost:9092 --consent-share 0.25
+  datafordeler bench memory --records 2000000
+`,
+		run: func(ctx context.Context, std stdio, args []string) error {
+			if len(args) == 0 {
+				return usagef("which? route or memory")
+			}
+			switch args[0] {
+			case "route":
+				return benchRoute(ctx, std, args[1:])
+			case "memory":
+				return benchMemory(ctx, std, args[1:])
+			case "-h", "-help", "--help":
+				return flag.ErrHelp
+			}
+			return usagef("no bench %q: route or memory", args[0])
+		},
+	}
+}
+
+// benchFlags are those of both.
+type benchFlags struct {
+	scenario      bench.Scenario
+	brokers       string
+	json, verbose bool
+}
+
+func (f *benchFlags) declare(fs *flag.FlagSet, records int) {
+	f.scenario.Seed = 1
+	fs.IntVar(&f.scenario.Records, "records", records, "")
+	fs.IntVar(&f.scenario.Subscriptions, "subscriptions", 0, "")
+	fs.IntVar(&f.scenario.Fanout, "fanout", 1, "")
+	fs.Float64Var(&f.scenario.ConsentShare, "consent-share", 0, "")
+	fs.StringVar(&f.brokers, "brokers", "", "")
+	fs.BoolVar(&f.json, "json", false, "")
+	fs.BoolVar(&f.verbose, "verbose", false, "")
+}
+
+func (f *benchFlags) check() error {
+	if f.scenario.Subscriptions == 0 {
+		f.scenario.Subscriptions = max(357, f.scenario.Fanout)
+	}
+	if err := f.scenario.Validate(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// benchRun is a broker with a scenario's registry, on an engine to itself.
+type benchRun struct {
+	benchFlags
+	node     *node
+	log      *slog.Logger
+	out      io.Writer // steps
+	progress *progress
+	prefix   string
+	bytes    int64 // of the payloads published
+	closers  []func()
+}
+
+// open starts the engine and registers the scenario.
+func (f benchFlags) open(ctx context.Context, std stdio) (r *benchRun, err error) {
+	r = &benchRun{benchFlags: f, out: std.out, progress: newProgress(std.err),
+		prefix: "bench-" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "-" + strconv.Itoa(os.Getpid()) + "."}
+	if f.json {
+		r.out = io.Discard
+	}
+	level := slog.LevelWarn
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	r.log = slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))
+	dir, err := os.MkdirTemp("", "datafordeler-bench-")
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, func() { os.RemoveAll(dir) })
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	cfg := dataConfig(filepath.Join(dir, "data"))
+	cfg.Prefix = r.prefix
+	if f.brokers != "" {
+		cfg.Engine, cfg.Data, cfg.Listen, cfg.Brokers = kafka.EngineKafka, "", "", strings.Split(f.brokers, ",")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, usageError{err}
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	r.closers = append(r.closers, end)
+	if r.node, err = openNode(life, cfg, r.log, kafka.Own, true); err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, r.node.close)
+	if f.brokers != "" {
+		r.closers = append(r.closers, func() {
+			cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			defer cancel()
+			if err := bench.Clean(cleaning, r.node.engine, r.prefix); err != nil {
+				fmt.Fprintf(std.err, "datafordeler bench: topics %s* are left on %s: %v\n", r.prefix, f.brokers, err)
+			}
+		})
+	}
+	return r, r.register(ctx)
+}
+
+func (r *benchRun) close() {
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		r.closers[i]()
+	}
+}
+
+// register puts the scenario in the control topic, as any other registry.
+func (r *benchRun) register(ctx context.Context) error {
+	if _, err := r.node.activatePolicy(ctx, "bench", policy.Embedded()); err != nil {
+		return err
+	}
+	docs, err := r.scenario.Documents()
+	if err != nil {
+		return err
+	}
+	if _, _, err := r.node.apply(ctx, docs, "bench", false); err != nil {
+		return err
+	}
+	if err := r.node.ensureTopics(ctx); err != nil {
+		return err
+	}
+	const part = 20_000
+	for from := 0; from < r.scenario.Records; from += part {
+		changes := r.scenario.Consents(r.node.ring, from, from+part)
+		if len(changes) == 0 {
+			continue
+		}
+		if _, err := r.node.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
+			return st.Link(time.Now(), "bench", changes...)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish writes the records [from, to) to the source.
+func (r *benchRun) publish(ctx context.Context, from, to int) error {
+	topic := r.node.cfg.Topics().Source(string(bench.Dataset))
+	const part = 10_000
+	for ; from < to; from += part {
+		messages, subjects := r.scenario.Messages(topic, from, min(from+part, to))
+		for i := range messages {
+			messages[i].Key = providers.HashKey(bench.Dataset, subjects[i])
+			r.bytes += int64(len(messages[i].Value))
+		}
+		if err := r.node.engine.Write(ctx, messages...); err != nil {
+			return err
+		}
+		r.progress.count.Add(int64(len(messages)))
+	}
+	return nil
+}
+
+// governed starts a broker of a group of its own; stop ends it.
+func (r *benchRun) governed(ctx context.Context, group string) (b *flow.Broker, stop func() error) {
+	n := *r.node
+	n.cfg.Flow.Group = r.prefix + group
+	b = n.newBroker()
+	running, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(running) }()
+	return b, func() error { cancel(); return <-ended }
+}
+
+// await returns when a broker has committed n records; sample is told on the way.
+// Where nothing is committed for a while it asks the group's offsets: a session
+// that ended in doubt begins anew from what is committed, and the broker does not
+// count what another session of its own committed.
+func (r *benchRun) await(ctx context.Context, b *flow.Broker, n int64, sample func(int64)) error {
+	adm, err := r.node.engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	const quiet = 10 * time.Second
+	last, since := int64(-1), time.Now()
+	for {
+		at := b.Records()
+		sample(at)
+		if at >= n {
+			return nil
+		}
+		if at != last {
+			last, since = at, time.Now()
+		} else if time.Since(since) > quiet {
+			since = time.Now()
+			if lag, err := b.Lag(ctx, adm); err != nil {
+				return err
+			} else if lag == 0 {
+				return fmt.Errorf("all records are decided, but the broker counted %d of %d: a session ended in doubt and began anew; run again when the machine is less loaded (--verbose tells more)", at, n)
+			}
+			if held := b.Held(); held != "" {
+				return errors.New(held)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.Stopped():
+			return errors.New("the broker stopped")
+		case <-tick.C:
+		}
+	}
+}
+
+// whole says whether a broker permitted all that it was to: a run that rejects or
+// denies would be measuring something else.
+func (r *benchRun) whole(t flow.Totals) error {
+	want := int64(r.scenario.Records) * int64(r.scenario.Fanout)
+	if t.Permitted != want || t.Decisions != want || len(t.Rejected) > 0 || t.Repeated > 0 {
+		return fmt.Errorf("of %d decisions, %d were made and %d permitted; rejected %v, repeated %d, denied %v",
+			want, t.Decisions, t.Permitted, t.Rejected, t.Repeated, t.Denied)
+	}
+	return nil
+}
+
+// machine is what a figure depends on.
+type machine struct {
+	Engine string `json:"engine"`
+	CPUs   int    `json:"cpus"`
+	Go     string `json:"go"`
+}
+
+func (r *benchRun) machine() machine {
+	m := machine{Engine: "Apache Kafka", CPUs: runtime.GOMAXPROCS(0), Go: runtime.Version()}
+	if r.node.engine.Embedded() {
+		m.Engine = "embedded"
+	}
+	return m
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/flow/bench"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+	"datafordeler/policy"
+)
+
+// benchResult is what --json prints: medians over the rounds, in records a
+// second, and their ratios.
+type benchResult struct {
+	Raw             float64      `json:"raw_rps"`
+	Governed        float64      `json:"governed_rps"`
+	Ratio           float64      `json:"ratio"` // governed to raw
+	Naive           float64      `json:"naive_rps"`
+	GovernedVsNaive float64      `json:"governed_vs_naive"`
+	Rounds          []benchRound `json:"rounds"`
+	Records         int          `json:"records"`
+	NaiveRecords    int          `json:"naive_records"`
+	RecordBytes     int64        `json:"record_bytes"` // an average payload
+	Subscriptions   int          `json:"subscriptions"`
+	Fanout          int          `json:"fanout"`
+	ConsentShare    float64      `json:"consent_share"`
+	machine
+	Seconds float64 `json:"seconds"`
+}
+
+type benchRound struct {
+	Raw             float64 `json:"raw_rps"`
+	Governed        float64 `json:"governed_rps"`
+	Naive           float64 `json:"naive_rps"`
+	Ratio           float64 `json:"ratio"`
+	GovernedVsNaive float64 `json:"governed_vs_naive"`
+	Transactions    int64   `json:"governed_transactions"`
+}
+
+func benchRoute(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("bench route")
+	var f benchFlags
+	f.declare(fs, 200_000)
+	rounds := fs.Int("rounds", 3, "")
+	naiveRecords := fs.Int("naive-records", 0, "")
+	profile := fs.String("cpuprofile", "", "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *rounds < 3 {
+		return usagef("rounds: %d is too few for a median: give 3 or more", *rounds)
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	if f.scenario.Records < 50_000 {
+		return usagef("records: %d go through in a few transactions, which measures little: give 50,000 or more", f.scenario.Records)
+	}
+	if *naiveRecords == 0 {
+		*naiveRecords = max(60_000, f.scenario.Records/5)
+	}
+	*naiveRecords = min(*naiveRecords, f.scenario.Records)
+	begun := time.Now()
+	r, err := f.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	step := "publishing"
+	defer r.progress.watch(func() string {
+		return fmt.Sprintf("%s · %s of %s records", step, thousands(r.progress.count.Load()), thousands(int64(f.scenario.Records)))
+	})()
+	if err := r.publish(ctx, 0, f.scenario.Records); err != nil {
+		return err
+	}
+	ways, err := r.ways(ctx, int64(*naiveRecords))
+	if err != nil {
+		return err
+	}
+	res := benchResult{Records: f.scenario.Records, NaiveRecords: *naiveRecords, RecordBytes: r.bytes / int64(f.scenario.Records), Subscriptions: f.scenario.Subscriptions,
+		Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine()}
+	for i := range *rounds {
+		if err := ways.fresh(ctx); err != nil {
+			return err
+		}
+		var round benchRound
+		for _, w := range []struct {
+			name string
+			rate *float64
+			run  func(context.Context, string, *bench.Progress) error
+		}{
+			{"raw", &round.Raw, ways.raw},
+			{"governed", &round.Governed, func(ctx context.Context, group string, p *bench.Progress) (err error) {
+				round.Transactions, err = ways.governed(ctx, group, p)
+				return err
+			}},
+			{"naive", &round.Naive, ways.naive},
+		} {
+			step = fmt.Sprintf("round %d of %d, %s", i+1, *rounds, w.name)
+			r.progress.count.Store(0)
+			runtime.GC() // one way's garbage is not to be collected on another's time
+			var p bench.Progress
+			if err := w.run(ctx, w.name+"-"+strconv.Itoa(i), &p); err != nil {
+				return fmt.Errorf("%s: %w", step, err)
+			}
+			*w.rate = p.Rate()
+		}
+		round.Ratio, round.GovernedVsNaive = round.Governed/round.Raw, round.Governed/round.Naive
+		res.Rounds = append(res.Rounds, round)
+	}
+	if *profile != "" {
+		step = "profiling governed"
+		if err := ways.profile(ctx, *profile); err != nil {
+			return err
+		}
+	}
+	res.Raw = median(res.Rounds, func(b benchRound) float64 { return b.Raw })
+	res.Governed = median(res.Rounds, func(b benchRound) float64 { return b.Governed })
+	res.Naive = median(res.Rounds, func(b benchRound) float64 { return b.Naive })
+	res.Ratio, res.GovernedVsNaive = res.Governed/res.Raw, res.Governed/res.Naive
+	res.Seconds = time.Since(begun).Seconds()
+	r.progress.end()
+	if f.json {
+		return json.NewEncoder(std.out).Encode(res)
+	}
+	t := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "records/s\traw\tgoverned\tnaive\tgoverned/raw\tgoverned/naive\t")
+	row := func(name string, b benchRound) {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f\t%.1f\t\n", name, thousands(int64(b.Raw)), thousands(int64(b.Governed)), thousands(int64(b.Naive)), b.Ratio, b.GovernedVsNaive)
+	}
+	for i, b := range res.Rounds {
+		row("round "+strconv.Itoa(i+1), b)
+	}
+	row("median", benchRound{Raw: res.Raw, Governed: res.Governed, Naive: res.Naive, Ratio: res.Ratio, GovernedVsNaive: res.GovernedVsNaive})
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "%s records of %d bytes, %s subscriptions, fan-out %d, consent share %.2f; %s engine, %d CPUs, %s, %.0f s\n",
+		thousands(int64(res.Records)), res.RecordBytes, thousands(int64(res.Subscriptions)), res.Fanout, res.ConsentShare, res.Engine, res.CPUs, res.Go, res.Seconds)
+	return err
+}
+
+func median(rounds []benchRound, of func(benchRound) float64) float64 {
+	var all []float64
+	for _, b := range rounds {
+		all = append(all, of(b))
+	}
+	slices.Sort(all)
+	if n := len(all); n%2 == 0 {
+		return (all[n/2-1] + all[n/2]) / 2
+	}
+	return all[len(all)/2]
+}
+
+// ways are the three, ready to run.
+type ways struct {
+	r       *benchRun
+	copy    bench.Copy
+	obvious bench.Naive
+	some    int64 // of the records, for the naive way
+	target  string
+	buckets int32
+}
+
+func (r *benchRun) ways(ctx context.Context, naive int64) (*ways, error) {
+	cfg := r.node.cfg
+	w := &ways{r: r, some: naive, target: cfg.Prefix + "raw", buckets: cfg.DeliveryBuckets}
+	w.copy = bench.Copy{Engine: r.node.engine, Options: cfg.Flow.ClientOptions(), Source: cfg.Topics().Source(string(bench.Dataset)),
+		MaxRecords: cfg.Flow.MaxRecords, Records: int64(r.scenario.Records)}
+	w.obvious = bench.Naive{Workers: runtime.GOMAXPROCS(0), Deliveries: cfg.Prefix + "naive", Decisions: cfg.Prefix + "naive-decisions",
+		DeliveryParts: cfg.DeliveryBuckets, DecisionPart: cfg.SourcePartitions}
+	engine, err := policy.Compile(policy.Embedded())
+	if err != nil {
+		return nil, err
+	}
+	if w.obvious.Generic, err = engine.Generic(ctx); err != nil {
+		return nil, err
+	}
+	r.node.control.View(func(st *registry.State) { w.obvious.Terms = st.AllTerms() })
+	w.obvious.Consents = func(t *broker.Terms, subject string) (all []broker.Consent) {
+		key := r.node.ring.Subject(t.Dataset.Subject.Kind, subject)
+		r.node.control.View(func(st *registry.State) {
+			all = st.Consents(nil, t.Agreement.Consumer, t.Dataset.ID, t.Agreement.Purpose, key)
+		})
+		return all
+	}
+	return w, w.obvious.Prepare()
+}
+
+// fresh makes the targets anew, so that no round finds what another one left: a
+// broker that finds decisions goes on after them, whatever its group says.
+func (w *ways) fresh(ctx context.Context) error {
+	cfg := w.r.node.cfg
+	specs := []kafka.TopicSpec{cfg.DeliveriesSpec(), cfg.DecisionsSpec()}
+	for name, partitions := range map[string]int32{w.target: w.buckets, w.obvious.Deliveries: w.buckets, w.obvious.Decisions: cfg.SourcePartitions} {
+		s := cfg.DeliveriesSpec()
+		s.Name, s.Partitions = name, partitions
+		specs = append(specs, s)
+	}
+	var names []string
+	for _, s := range specs {
+		names = append(names, s.Name)
+	}
+	if err := bench.Delete(ctx, w.r.node.engine, names...); err != nil {
+		return err
+	}
+	return w.r.node.engine.EnsureTopics(ctx, specs...)
+}
+
+// run copies, and holds what was written to each, of every record.
+func (w *ways) run(ctx context.Context, c bench.Copy, group string, p *bench.Progress, each int64) error {
+	c.Group = w.r.prefix + group
+	var copied int64
+	c.Committed = func(n int64) { copied = n; p.Committed(n); w.r.progress.count.Store(n) }
+	written, err := c.Run(ctx)
+	if err == nil && written != copied*each {
+		err = fmt.Errorf("%d records written, %d expected", written, copied*each)
+	}
+	return err
+}
+
+func (w *ways) raw(ctx context.Context, group string, p *bench.Progress) error {
+	c := w.copy
+	c.Transform = bench.Raw(w.target, w.buckets, w.r.scenario.Fanout)
+	return w.run(ctx, c, group, p, int64(w.r.scenario.Fanout))
+}
+
+func (w *ways) naive(ctx context.Context, group string, p *bench.Progress) error {
+	c := w.copy
+	c.Transform, c.Records = w.obvious.Transform, w.some
+	return w.run(ctx, c, group, p, 2*int64(w.r.scenario.Fanout)) // a delivery and a decision
+}
+
+func (w *ways) governed(ctx context.Context, group string, p *bench.Progress) (transactions int64, err error) {
+	b, stop := w.r.governed(ctx, group)
+	err = w.r.await(ctx, b, int64(w.r.scenario.Records), func(n int64) { p.Committed(n); w.r.progress.count.Store(n) })
+	if stopErr := stop(); err == nil || stopErr != nil {
+		err = stopErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	t := b.Totals()
+	return t.Transactions, w.r.whole(t)
+}
+
+func (w *ways) profile(ctx context.Context, file string) error {
+	if err := w.fresh(ctx); err != nil {
+		return err
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	// The label tells the broker's goroutines from the embedded engine's:
+	// go tool pprof -tagfocus way=governed.
+	pprof.Do(ctx, pprof.Labels("way", "governed"), func(ctx context.Context) {
+		_, err = w.governed(ctx, "profile", new(bench.Progress))
+	})
+	pprof.StopCPUProfile()
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
