@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type Broker struct {
 	lastAlive atomic.Int64  // Unix nanoseconds of the last turn of the loop
 	held      atomic.Pointer[string]
 	totals    totals
+	counting  sync.Mutex // held from before a commit until it is counted
 }
 
 // Options are what a Broker is made of.

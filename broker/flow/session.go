@@ -319,6 +319,8 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	computed := time.Since(begun)
 
+	b.counting.Lock() // Drain waits for what is visible to be counted
+	defer b.counting.Unlock()
 	if err := s.txn.Begin(); err != nil {
 		abort(works)
 		return fmt.Errorf("beginning a transaction: %w", err)
