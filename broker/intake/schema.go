@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,8 +184,13 @@ func generic(doc *jsondoc.Doc, i int) any {
 // rejectSchema tells of one violation, the first by place and then by keyword,
 // so that the same record gets the same answer. Of the library's words none
 // are passed on: they quote values.
+//
+// A hostile record has as many violations as it has values. So they are told
+// apart by what the library says of their place, and only the first one's is
+// looked up in the document.
 func (d *Dataset) rejectSchema(s *schema, err *jsonschema.ValidationError, doc *jsondoc.Doc) *broker.Rejection {
-	var first *broker.Rejection
+	var first *jsonschema.ValidationError
+	var detail string // of the first, once it was needed to break a tie
 	var walk func(e *jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
 		switch e.ErrorKind.(type) {
@@ -198,17 +204,36 @@ func (d *Dataset) rejectSchema(s *schema, err *jsonschema.ValidationError, doc *
 				return
 			}
 		}
-		r := &broker.Rejection{
-			Code:    broker.RejectSchema,
-			Detail:  d.describeViolation(s, e),
-			Pointer: safePointer(tokensOf(doc, e.InstanceLocation), d.known),
+		if first == nil {
+			first = e
+			return
 		}
-		if first == nil || r.Pointer < first.Pointer || (r.Pointer == first.Pointer && r.Detail < first.Detail) {
-			first = r
+		switch order := comparePlaces(e.InstanceLocation, first.InstanceLocation); {
+		case order < 0:
+			first, detail = e, ""
+		case order == 0:
+			if detail == "" {
+				detail = d.describeViolation(s, first)
+			}
+			if other := d.describeViolation(s, e); other < detail {
+				first, detail = e, other
+			}
 		}
 	}
 	walk(err)
-	return first
+	return &broker.Rejection{
+		Code:    broker.RejectSchema,
+		Detail:  d.describeViolation(s, first),
+		Pointer: safePointer(tokensOf(doc, first.InstanceLocation), d.known),
+	}
+}
+
+// comparePlaces orders places in a document: what is above before what is
+// below, and elements of an array by their number.
+func comparePlaces(a, b []string) int {
+	return slices.CompareFunc(a, b, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+	})
 }
 
 // tokensOf tells names from indexes by the document itself.
