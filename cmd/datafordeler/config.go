@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -68,8 +67,6 @@ func defaultConfig() Config {
 	}
 }
 
-var yamlUnknown = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
-
 // loadConfig reads a file over the defaults. DATAFORDELER_SLOT in the
 // environment gives an instance its slot, so that many can share one file.
 func loadConfig(path string) (Config, error) {
@@ -81,8 +78,7 @@ func loadConfig(path string) (Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		text := strings.TrimPrefix(yamlUnknown.ReplaceAllString(err.Error(), "line $1: unknown key \"$2\""), "yaml: ")
-		return c, usagef("configuration %s: %s\nThe keys and their meaning: datafordeler config", path, text)
+		return c, usagef("configuration %s: %s\nThe keys and their meaning: docs/configuration.md; all of them with their defaults: datafordeler config", path, explainYAML(b, err))
 	}
 	if slot := os.Getenv("DATAFORDELER_SLOT"); slot != "" {
 		c.Flow.Slot = slot
@@ -101,8 +97,8 @@ func (c Config) Validate() error {
 		key string
 		err error
 	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}} {
-		if part.err != nil {
-			faults = append(faults, fmt.Errorf("%s.%w", part.key, part.err))
+		for _, err := range each(part.err) {
+			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}
 	}
 	if c.Keystore.Path == "" {
@@ -117,6 +113,17 @@ func (c Config) Validate() error {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// each takes apart what errors.Join put together.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 func within(dir, path string) bool {

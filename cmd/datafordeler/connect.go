@@ -123,7 +123,7 @@ func (l *link) registry(ctx context.Context, std stdio, view func(*registry.Stat
 }
 
 func warnings(std stdio) *slog.Logger {
-	return slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return commandLog(std.err, slog.LevelWarn)
 }
 
 // password reads the first line of the file anew at each login.

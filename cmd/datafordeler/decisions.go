@@ -12,6 +12,8 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/flow"
+	"datafordeler/broker/registry"
+	"datafordeler/policy"
 )
 
 func decisionsCommand() command {
@@ -152,12 +154,19 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 		dataset: broker.DatasetID(*dataset), partition: *partition, offset: *offset,
 		subscription: broker.SubscriptionID(*subscription), outcome: *outcome, reason: broker.Reason(*reason),
 	}
+	if err := n.knows(filter); err != nil {
+		return err
+	}
 	if *source != "" {
-		id, err := io.ReadAll(io.LimitReader(std.in, 5000))
+		b, err := io.ReadAll(io.LimitReader(std.in, 5000))
 		if err != nil {
-			return err
+			return fmt.Errorf("standard input: %w", err)
 		}
-		filter.event = n.ring.Event(filter.dataset, *source, strings.TrimRight(string(id), "\r\n"))
+		id := strings.TrimRight(string(b), "\r\n")
+		if id == "" {
+			return usagef("--event-source: the event's id is read from standard input, and nothing stands there")
+		}
+		filter.event = n.ring.Event(filter.dataset, *source, id)
 	}
 	out := bufio.NewWriter(std.out)
 	defer out.Flush()
@@ -188,6 +197,34 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 		fmt.Fprintln(std.err, "no decision matches")
 	}
 	return err
+}
+
+// knows refuses a filter that names what is not registered: it would match
+// nothing, and look like an answer.
+func (n *node) knows(f decisionFilter) (err error) {
+	var active *registry.Policy
+	n.control.View(func(st *registry.State) {
+		switch {
+		case f.dataset != "" && st.Dataset(f.dataset) == nil:
+			err = usagef("--dataset: no dataset %q is registered; see: datafordeler registry get dataset", f.dataset)
+		case f.subscription != "" && st.Terms(f.subscription) == nil:
+			err = usagef("--subscription: no subscription %q is registered; see: datafordeler registry get subscription", f.subscription)
+		}
+		active = st.Policy()
+	})
+	if err != nil || f.reason == "" || active == nil {
+		return err
+	}
+	engine, err := policy.Compile(policy.Bundle{Modules: active.Modules})
+	if err != nil {
+		return err
+	}
+	for _, r := range engine.Reasons() {
+		if r.Code == f.reason {
+			return nil
+		}
+	}
+	return usagef("--reason: the active policy has no reason %q; see: datafordeler policy show", f.reason)
 }
 
 // because is the short why of a decision.

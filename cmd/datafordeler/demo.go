@@ -43,7 +43,7 @@ permitted and denied, and why.
 Examples:
   datafordeler demo --once
   datafordeler demo --people 1000 --seed 7 --json
-  datafordeler demo --data data     then, elsewhere: datafordeler consume --data data --mailbox sosial-oslo
+  datafordeler demo --data data     then, elsewhere: datafordeler consume --data data --mailbox oslo-sosialhjelp
 `,
 		run: runDemo,
 	}
@@ -96,7 +96,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))
+	log := commandLog(std.err, level)
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -60,8 +61,17 @@ func (n *node) open(ctx context.Context, withKeys bool) error {
 	if !withKeys {
 		return nil
 	}
+	var registered string
+	n.control.View(func(st *registry.State) { registered = st.Keystore() })
 	var created bool
-	if n.ring, created, err = keys.OpenOrCreate(n.cfg.Keystore.Path, time.Now()); err != nil {
+	if registered == "" {
+		n.ring, created, err = keys.OpenOrCreate(n.cfg.Keystore.Path, time.Now())
+	} else if n.ring, err = keys.Open(n.cfg.Keystore.Path); errors.Is(err, fs.ErrNotExist) {
+		// A new one would find no case and no consent that stands.
+		return fmt.Errorf("keystore %s is not there, and what is registered was hashed with one (fingerprint %s): "+
+			"put a copy of it there, with mode 0600", n.cfg.Keystore.Path, registered)
+	}
+	if err != nil {
 		return err
 	}
 	if created {
@@ -127,19 +137,4 @@ func (n *node) close() {
 	if err := n.engine.Close(); err != nil {
 		n.log.Error("closing the engine", "err", err)
 	}
-}
-
-func newLogger(w io.Writer, c Log) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		return nil, fmt.Errorf("log.level: %q is not debug, info, warn or error", c.Level)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch c.Format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, fmt.Errorf("log.format: %q is not text or json", c.Format)
 }

@@ -63,8 +63,11 @@ func policyActivate(ctx context.Context, std stdio, args []string) error {
 	if *dir != "" {
 		var err error
 		if bundle, err = policy.FromFS(os.DirFS(*dir)); err != nil {
-			return usageError{err}
+			return usagef("--dir: %w", err)
 		}
+	}
+	if _, err := policy.Compile(bundle); err != nil {
+		return usagef("nothing was written: %w", err)
 	}
 	n, err := where.open(ctx, std, false)
 	if err != nil {

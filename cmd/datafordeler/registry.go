@@ -18,6 +18,7 @@ import (
 	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
+	"datafordeler/providers/synthetic"
 )
 
 // place is the flags that say which broker a command concerns.
@@ -54,7 +55,7 @@ func (p place) open(ctx context.Context, std stdio, withKeys bool) (*node, error
 	default:
 		return nil, usagef("which broker? Give --config FILE or --data DIR")
 	}
-	return openNode(ctx, cfg, slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn})), kafka.Attach, withKeys)
+	return openNode(ctx, cfg, commandLog(std.err, slog.LevelWarn), kafka.Attach, withKeys)
 }
 
 // dataConfig is the preset for a data directory of the embedded engine: its
@@ -88,7 +89,7 @@ KIND: organisation dataset basis package mailbox agreement subscription delegati
 Examples:
   datafordeler registry apply -f deploy/demo --actor "kari at digdir" --dry-run --data data
   datafordeler registry get agreement --config broker.yaml
-  datafordeler registry case open --subscription sosial-oslo --actor nav-oslo --config broker.yaml < cases.txt
+  datafordeler registry case open --subscription oslo-sosialhjelp --actor nav-oslo --config broker.yaml < cases.txt
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
@@ -274,7 +275,7 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 	case registry.KindDelegation:
 		return anys(st.Delegations()), nil
 	}
-	return nil, usagef("no kind %q: %v", kind, registry.Kinds())
+	return nil, usagef("no kind %q: there are %v", kind, registry.Kinds())
 }
 
 func anys[T any](s []T) []any {
@@ -373,7 +374,7 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 		return err
 	}
 	defer n.close()
-	ids, err := readIDs(std.in)
+	listed, err := readIDs(std.in)
 	if err != nil {
 		return err
 	}
@@ -388,13 +389,19 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 			if t == nil {
 				return nil, usagef("--subscription: no subscription %q is registered", *sub)
 			}
-			changes, err = s.cases(t, ids, verb == "end")
+			var ids []string
+			if ids, err = subjectsOf(t.Dataset, listed); err == nil {
+				changes, err = s.cases(t, ids, verb == "end")
+			}
 		case "consent give", "consent withdraw":
 			d := st.Dataset(broker.DatasetID(*dataset))
 			if d == nil {
 				return nil, usagef("--dataset: no dataset %q is registered", *dataset)
 			}
-			changes, err = s.consents(d, broker.OrgNumber(*consumer), broker.Purpose(*purpose), ids, verb == "withdraw")
+			var ids []string
+			if ids, err = subjectsOf(d, listed); err == nil {
+				changes, err = s.consents(d, broker.OrgNumber(*consumer), broker.Purpose(*purpose), ids, verb == "withdraw")
+			}
 		default:
 			return nil, usagef("no %s %q", what, verb)
 		}
@@ -407,15 +414,16 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "%d of %d changed\n", count, len(ids))
+	fmt.Fprintf(std.out, "%d of %d changed\n", count, len(listed))
 	return n.reportBinding(ctx, std, rev, *wait)
 }
 
 // readIDs reads identifiers, one a line. Faults name the line, never its text.
-func readIDs(r io.Reader) ([]string, error) {
-	var ids []string
+func readIDs(r io.Reader) (ids []listedID, err error) {
 	sc := bufio.NewScanner(r)
-	for line := 1; sc.Scan(); line++ {
+	line := 0
+	for sc.Scan() {
+		line++
 		id := strings.TrimSpace(sc.Text())
 		switch {
 		case id == "":
@@ -423,9 +431,37 @@ func readIDs(r io.Reader) ([]string, error) {
 		case len(id) > 64:
 			return nil, usagef("standard input, line %d: %d characters; want one identifier a line", line, len(id))
 		}
-		ids = append(ids, id)
+		ids = append(ids, listedID{id, line})
+	}
+	if errors.Is(sc.Err(), bufio.ErrTooLong) {
+		return nil, usagef("standard input, line %d: more than %d characters; want one identifier a line", line+1, bufio.MaxScanTokenSize)
 	}
 	return ids, sc.Err()
+}
+
+type listedID struct {
+	id   string
+	line int
+}
+
+// subjectsOf holds identifiers to what the dataset is about: a slip of the
+// finger would be hashed all the same, and never match a record.
+func subjectsOf(d *broker.Dataset, listed []listedID) ([]string, error) {
+	ids := make([]string, len(listed))
+	for i, l := range listed {
+		switch d.Subject.Kind {
+		case broker.Person:
+			if !synthetic.ValidNationalID(l.id) {
+				return nil, usagef("standard input, line %d: not a national identity number: want eleven digits whose check digits fit", l.line)
+			}
+		case broker.OrganisationSubject:
+			if _, err := broker.ParseOrgNumber(l.id); err != nil {
+				return nil, usagef("standard input, line %d: not an organisation number: want nine digits whose check digit fits", l.line)
+			}
+		}
+		ids[i] = l.id
+	}
+	return ids, nil
 }
 
 func printJSON(w io.Writer, v any, indent bool) error {

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"datafordeler/providers/synthetic"
+)
+
+// The scripts call the command as its users do, in a process of its own, so that
+// exit codes, signals and locks count.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"datafordeler": main})
+}
+
+// TestScripts: each file of testdata/script is one errand.
+//
+//	code N COMMAND…        runs a command and wants its exit code
+//	ids FILE N [SEED]      writes synthetic identity numbers, one a line
+//	noperson PATH…         wants no valid identity number in a file or below a directory
+//	hasperson PATH…        wants one, so that noperson is known to see
+//	await URL STATUS TEXT  asks until the answer has this status and matches the text
+//	records N FILE [BAD]   writes synthetic income records, one JSON a line
+//	term                   sends SIGTERM to what runs in the background
+//	giant FILE BYTES       writes one JSON line of so many bytes
+//	expand FILE…           puts the environment's values for $NAME in files
+//
+// DEMO is the demonstration's registry, ADDR a free address on loopback.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			demo, err := filepath.Abs("../../deploy/demo")
+			if err != nil {
+				return err
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Setenv("DEMO", demo)
+			env.Setenv("ADDR", l.Addr().String())
+			return l.Close()
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":      scriptCode,
+			"ids":       scriptIDs,
+			"noperson":  func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, false) },
+			"hasperson": func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, true) },
+			"await":     scriptAwait,
+			"records":   scriptRecords,
+			"expand":    scriptExpand,
+			"giant":     scriptGiant,
+			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
+				for _, c := range ts.BackgroundCmds() {
+					ts.Check(c.Process.Signal(syscall.SIGTERM))
+				}
+			},
+		},
+	})
+}
+
+func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND…")
+	}
+	got := 0
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if args[0] != strconv.Itoa(got) {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+func scriptIDs(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	seed := uint64(1)
+	if len(args) > 2 {
+		seed, err = strconv.ParseUint(args[2], 10, 64)
+		ts.Check(err)
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	var b strings.Builder
+	for range n {
+		b.WriteString(synthetic.NationalID(r) + "\n")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
+}
+
+func scriptRecords(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	gen := synthetic.New(synthetic.Config{People: n, Seed: 1})
+	var b bytes.Buffer
+	for i := range n {
+		e := gen.Income(nil, i)
+		// With a subject's municipality and protection beside the record, as
+		// the dataset wants them: a CloudEvent in JSON.
+		fmt.Fprintf(&b, `{"specversion":"1.0","id":"r-%d","source":"urn:test","type":"%s","time":"%s","datacontenttype":"application/json"`, i, e.Type, e.Time.Format(time.RFC3339))
+		for k, v := range e.Extensions() {
+			fmt.Fprintf(&b, `,%q:%q`, k, v)
+		}
+		fmt.Fprintf(&b, `,"data":%s}`+"\n", e.Data)
+	}
+	for _, bad := range args[2:] {
+		b.WriteString(bad + "\n")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Bytes(), 0o600))
+}
+
+func scriptGiant(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	const frame = `{"a":""}`
+	line := frame[:6] + strings.Repeat("x", n-len(frame)) + frame[6:] + "\n"
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(line), 0o600))
+}
+
+func scriptExpand(ts *testscript.TestScript, _ bool, files []string) {
+	for _, f := range files {
+		ts.Check(os.WriteFile(ts.MkAbs(f), []byte(os.Expand(ts.ReadFile(f), ts.Getenv)), 0o600))
+	}
+}
+
+func scriptPersons(ts *testscript.TestScript, paths []string, want bool) {
+	found := 0
+	for _, p := range paths {
+		var where []string
+		var err error
+		switch p {
+		case "stdout", "stderr":
+			if n := persons([]byte(ts.ReadFile(p))); n > 0 {
+				where = []string{p}
+			}
+		default:
+			where, err = personsBelow(ts.MkAbs(p))
+		}
+		ts.Check(err)
+		if !want && len(where) > 0 {
+			ts.Fatalf("identity numbers in %v", where)
+		}
+		found += len(where)
+	}
+	if want && found == 0 {
+		ts.Fatalf("no identity number in %v: the search does not work", paths)
+	}
+}
+
+// personsBelow names the files that hold an identity number.
+func personsBelow(path string) (where []string, err error) {
+	err = filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if err == nil && persons(b) > 0 || persons([]byte(file)) > 0 {
+			where = append(where, file)
+		}
+		return err
+	})
+	return where, err
+}
+
+// persons counts the runs of exactly eleven digits that are synthetic identity
+// numbers: a hash of hexadecimal digits holds eleven digits now and then, and
+// they fit one time in thousands.
+func persons(b []byte) (n int) {
+	for i := 0; i < len(b); {
+		j := i
+		for j < len(b) && b[j] >= '0' && b[j] <= '9' {
+			j++
+		}
+		if j-i == 11 && synthetic.IsSynthetic(string(b[i:j])) && !hexNeighbour(b, i-1) && !hexNeighbour(b, j) {
+			n++
+		}
+		i = j + 1
+	}
+	return n
+}
+
+func hexNeighbour(b []byte, i int) bool {
+	return i >= 0 && i < len(b) && (b[i] >= 'a' && b[i] <= 'f')
+}
+
+// scriptAwait asks another process again and again: there is no other way to
+// learn that it is ready. The bound is generous; nothing is measured.
+func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
+	url, status, text := args[0], args[1], regexp.MustCompile(args[2])
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	last := "no answer"
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		ts.Check(err)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			b, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if last = fmt.Sprintf("%d %s", resp.StatusCode, b); err == nil && strconv.Itoa(resp.StatusCode) == status && text.Match(b) {
+				ts.Check(os.WriteFile(ts.MkAbs("answer"), b, 0o600))
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("%s did not answer %s with %s; last: %s", url, status, args[2], last)
+		case <-tick.C:
+		}
+	}
+}
