@@ -40,8 +40,9 @@ type harness struct {
 	evidence func() error
 	names    map[broker.EventHash]string
 
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	step time.Duration // that each reading moves the clock
 
 	broker *Broker
 	cancel context.CancelFunc
@@ -97,6 +98,7 @@ func (h *harness) openControl() *Control {
 func (h *harness) clock() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.now = h.now.Add(h.step)
 	return h.now
 }
 

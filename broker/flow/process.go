@@ -33,6 +33,7 @@ type work struct {
 	batches [][]byte
 	tally   tally
 	demand  map[broker.AgreementID]int64 // records in scope of agreements with a ceiling
+	until   time.Time                    // the earliest end of what its permits may rest on; zero for none
 
 	// Scratch, to save allocation.
 	doc       jsondoc.Doc
@@ -132,6 +133,7 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 		}
 		if d.Outcome.Permit {
 			w.tally.permit(t)
+			w.relyOn(t, in.now)
 		} else {
 			w.tally.deny(t, d.Outcome.Reasons[0])
 		}
@@ -139,6 +141,42 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 	}
 	w.batch.Add(row, w.decisions)
 	return nil
+}
+
+// relyOn bounds the transaction by what the permit of the latest ask may rest
+// on: whatever ends by the clock must not have ended when the delivery commits.
+func (w *work) relyOn(t *broker.Terms, now time.Time) {
+	bound := func(to time.Time) {
+		if to.After(now) && (w.until.IsZero() || to.Before(w.until)) {
+			w.until = to
+		}
+	}
+	bound(t.Agreement.Valid.To)
+	for i := range t.Bases {
+		bound(t.Bases[i].Valid.To)
+	}
+	for i := range t.Delegations {
+		bound(t.Delegations[i].Valid.To)
+	}
+	if !w.rec.HasSubject {
+		return
+	}
+	for i := range w.cases {
+		bound(w.cases[i].To)
+	}
+	for i := range w.consents {
+		bound(w.consents[i].Valid.To)
+	}
+}
+
+// lapsed reports whether something that the works rely on has ended by now.
+func lapsed(works []*work, now time.Time) bool {
+	for _, w := range works {
+		if !w.until.IsZero() && !now.Before(w.until) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask puts the case to policy. Whatever goes wrong is a denial.
@@ -223,6 +261,7 @@ func (w *work) header(hs []kgo.RecordHeader) []intake.Header {
 func (w *work) reset() {
 	w.out = w.out[:0]
 	w.batches = nil
+	w.until = time.Time{}
 	w.tally.reset()
 	w.arena.reset()
 	w.memo.Reset()

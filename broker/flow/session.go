@@ -150,6 +150,9 @@ func (s *session) run(ctx context.Context) error {
 	beginning, cancel := context.WithTimeout(ctx, 2*b.cfg.TransactionTimeout)
 	_, _, err := s.txn.Client().ProducerID(beginning)
 	cancel()
+	if errors.Is(err, kerr.InvalidTransactionTimeout) {
+		return stop(fmt.Errorf("transaction_timeout: Kafka does not take %v; choose one that it does (transaction.max.timeout.ms): %w", b.cfg.TransactionTimeout, err))
+	}
 	if err != nil {
 		return fmt.Errorf("beginning as transactional id %s-%s: %w", b.cfg.Group, b.cfg.Slot, err)
 	}
@@ -187,6 +190,9 @@ func (s *session) run(ctx context.Context) error {
 			err := fmt.Errorf("reading %s/%d: %w", e.Topic, e.Partition, e.Err)
 			if errors.Is(err, kerr.OffsetOutOfRange) {
 				return stop(err) // jumping over records must be somebody's decision
+			}
+			if errors.Is(err, kerr.InvalidSessionTimeout) {
+				return stop(fmt.Errorf("session_timeout: Kafka does not take %v; choose one that it does: %w", b.cfg.SessionTimeout, e.Err))
 			}
 			return err
 		}
@@ -331,7 +337,10 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	defer cancel()
 	written, produceErr := s.produce(endCtx, works)
 	try := kgo.TryCommit
-	if produceErr != nil {
+	// What ends by the clock, such as a consent, must not have ended meanwhile:
+	// the records are read again and decided at the later time.
+	late := lapsed(works, b.now())
+	if produceErr != nil || late {
 		try = kgo.TryAbort
 	}
 	var idle []*partition
@@ -351,7 +360,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		if produceErr != nil {
 			return fmt.Errorf("writing a transaction: %w", produceErr)
 		}
-		b.log.Info("transaction aborted: the group is rebalancing", "partitions", len(works))
+		b.log.Info("transaction aborted, to be decided anew: the group is rebalancing, or a validity ended", "partitions", len(works), "lapsed", late)
 		return nil
 	}
 	if err := b.engine.Err(); err != nil {

@@ -170,6 +170,27 @@ func TestEvidenceHoldsDeliveries(t *testing.T) {
 	s.checkAll()
 }
 
+// A consent that ends between the decision and the commit carries no delivery:
+// the transaction is aborted, and the record is decided again at the later time.
+func TestValidityEndsBeforeCommit(t *testing.T) {
+	t.Parallel()
+	s := ready(t)
+	now := s.clock()
+	s.change(registry.GiveConsent(broker.Consent{ID: "short", Subject: s.ring.Subject(broker.Person, s.person("p2")),
+		Consumer: "310149942", Dataset: "d", Purpose: "loan", Valid: broker.Interval{From: now.Add(-time.Hour), To: now.Add(10 * time.Second)}}))
+	s.publishLine("id=e1 person=p2 municipality=4601")
+	s.mu.Lock()
+	s.step = 6 * time.Second // decided at +6 s, about to commit at +12 s
+	s.mu.Unlock()
+	s.start()
+	s.drain(s.ctx)
+	s.stop()
+	if got := s.news(); got != "decision e1     loan  deny [consent_expired]\n" {
+		t.Errorf("got %s", got)
+	}
+	s.checkAll()
+}
+
 // What is too large to deliver is a denial with its name, not a stall.
 func TestLargeDeliveryIsDenied(t *testing.T) {
 	t.Parallel()
