@@ -42,6 +42,9 @@ func commands() []command {
 }
 
 func main() {
+	// A reader that has had enough (| head) must not end the process before the
+	// embedded engine is closed: writing fails instead, and the command returns.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, stdio{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
 	stop()
@@ -90,6 +93,8 @@ func run(ctx context.Context, std stdio, args []string) int {
 		case errors.As(err, &usage):
 			fmt.Fprintf(std.err, "datafordeler %s: %v\nSee: datafordeler %s --help\n", c.name, err, c.name)
 			return exitUsage
+		case errors.Is(err, syscall.EPIPE):
+			return exitFailed // nobody reads on: nothing to say, nor to whom
 		}
 		fmt.Fprintf(std.err, "datafordeler %s: %v\n", c.name, err)
 		return exitFailed
