@@ -17,6 +17,8 @@ import (
 	"datafordeler/broker/kafka"
 )
 
+//go:generate go test -run ^TestConfigurationDoc$ -update .
+
 // Config is the one configuration, for serve, demo, bench and the command
 // line. Each field is documented where it is declared; docs/configuration.md
 // is made from the same structs.
