@@ -183,7 +183,6 @@ type seen struct {
 
 type answer struct {
 	outcome string // rejected, repeated, in, out
-	reused  bool
 	subs    []*rule
 	m       *message
 }
@@ -224,9 +223,7 @@ func (a *audit) partition(ds broker.DatasetID, topicID broker.Digest, p int32, b
 			switch ans.outcome {
 			case "rejected":
 				n.Rejected++
-				if !ans.reused {
-					refused = append(refused, ans.m.offset-h.First)
-				}
+				refused = append(refused, ans.m.offset-h.First)
 			case "repeated":
 				n.Repeated++
 			case "out":
@@ -287,7 +284,7 @@ func (a *audit) judge(ds broker.DatasetID, m *message, before map[string][]seen)
 			continue
 		}
 		if s.content != content {
-			ans.outcome, ans.reused = "rejected", true
+			ans.outcome = "rejected"
 			return ans
 		}
 		ans.outcome = "repeated"

@@ -223,7 +223,8 @@ func (r *rig) members(n int) {
 // — before it arrived, or before its answer did — and something is withdrawn
 // meanwhile. The withdrawal binds when, and only when, nothing older can commit
 // any more: also not what the instance still has in hand when it wakes.
-func TestBarrierFrozenCommit(t *testing.T) {
+func TestTortureBarrierFrozenCommit(t *testing.T) {
+	t.Parallel()
 	rnd, seed := newRand(t)
 	factor, _ := longer(t)
 	cluster := kafkatest.Start(t, kafkatest.Options{})
@@ -295,8 +296,9 @@ func TestBarrierFrozenCommit(t *testing.T) {
 			rev = r.change(ctx, control, rnd, &changes)
 		}
 		publish(1000)
-		// With EndTxn held back the offsets are pending: nothing older may be
-		// said to have ended before the transaction has.
+		// Once the offsets are pending, nothing older may be said to have ended
+		// before the transaction has.
+		offsets := c.key == keyEndTxn && !c.answer || c.key == keyTxnOffsetCommit && c.answer
 		txn := r.group + "-0"
 		wasOpen, unboundWhileOpen := 0, 0
 		limit := time.Duration(rnd.IntN(int(sessionTimeout)))
@@ -310,7 +312,7 @@ func TestBarrierFrozenCommit(t *testing.T) {
 			if err != nil {
 				return false
 			}
-			if c.key == keyEndTxn && !c.answer && open1 && open2 {
+			if offsets && open1 && open2 {
 				wasOpen++
 				if len(unbound) > 0 {
 					unboundWhileOpen++
@@ -421,7 +423,7 @@ func TestBarrierTimeToBind(t *testing.T) {
 	if err := barrier.Await(ctx, first); err != nil {
 		t.Fatal(err)
 	}
-	measure("idle", 30)
+	measure("idle", 25)
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
@@ -448,7 +450,7 @@ func TestBarrierTimeToBind(t *testing.T) {
 	}) {
 		t.Fatal("no instance is at work")
 	}
-	measure("under load", 30)
+	measure("under load", 25)
 	close(stop)
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
@@ -459,7 +461,8 @@ func TestBarrierTimeToBind(t *testing.T) {
 
 // Whoever was idle while partitions were taken from it, several times over,
 // commits nothing for them any more when the revision moves on.
-func TestIdleInstanceLetsGo(t *testing.T) {
+func TestTortureIdleInstanceLetsGo(t *testing.T) {
+	t.Parallel()
 	rnd, seed := newRand(t)
 	cluster, prefix := kafkatest.Shared(t)
 	r := newRig(t, cluster, prefix)
@@ -497,7 +500,8 @@ func TestIdleInstanceLetsGo(t *testing.T) {
 // transaction in it hides what others committed after. Whoever takes over a
 // source partition then waits, rather than forget what was decided: repeats
 // stay repeats, and ceilings hold.
-func TestTakeOverBehindOpenTransaction(t *testing.T) {
+func TestTortureTakeOverBehindOpenTransaction(t *testing.T) {
+	t.Parallel()
 	_, seed := newRand(t)
 	cluster, prefix := kafkatest.Shared(t)
 	r := newRig(t, cluster, prefix)

@@ -59,6 +59,7 @@ func chaos(t *testing.T, rnd *rand.Rand, r *rig, running []*instance, a act) {
 // and half-way consents are withdrawn. Everything is decided once and delivered
 // once, and nothing but what the rights packages allow.
 func TestTortureExactlyOnce(t *testing.T) {
+	t.Parallel()
 	rnd, seed := newRand(t)
 	factor, limit := longer(t)
 	people := 137_000 * factor
