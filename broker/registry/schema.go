@@ -9,11 +9,24 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"datafordeler/broker"
+	"datafordeler/broker/jsondoc"
+)
+
+// schemaURL is what a schema is compiled as, and schemaDepth how deep it may
+// nest. Both, and what compile sets, are as intake has them: a schema that was
+// registered and that intake cannot use would stop every instance.
+const (
+	schemaURL   = "https://schema.invalid/"
+	schemaDepth = 1_000
 )
 
 // compile compiles a schema version. References reach within the document only:
 // a schema that fetched something would mean something else tomorrow.
 func compile(s *broker.Schema) (*jsonschema.Schema, error) {
+	var strict jsondoc.Doc
+	if err := strict.Parse(s.Document, schemaDepth); err != nil {
+		return nil, err
+	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(s.Document))
 	if err != nil {
 		return nil, err
@@ -24,12 +37,13 @@ func compile(s *broker.Schema) (*jsonschema.Schema, error) {
 		return nil, errors.New("a JSON Schema is an object, or true or false")
 	}
 	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.AssertFormat()
 	c.UseLoader(nothing{})
-	const url = "schema:document"
-	if err := c.AddResource(url, doc); err != nil {
+	if err := c.AddResource(schemaURL, doc); err != nil {
 		return nil, err
 	}
-	return c.Compile(url)
+	return c.Compile(schemaURL)
 }
 
 // nothing loads nothing.
@@ -149,6 +163,6 @@ func schemaFault(err error) string {
 	if i := strings.Index(s, "\n"); i >= 0 && strings.HasPrefix(s, "jsonschema validation failed") {
 		s = strings.TrimSpace(s[i+1:])
 	}
-	s = strings.Join(strings.Fields(strings.ReplaceAll(s, "schema:document", "")), " ")
+	s = strings.Join(strings.Fields(strings.ReplaceAll(s, schemaURL, "")), " ")
 	return fmt.Sprintf("schema does not compile: %s", s)
 }

@@ -227,6 +227,17 @@ func (w *world) organisation(o *broker.Organisation) {
 
 var extensionName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
 
+// takenExtensions have a meaning of their own, in CloudEvents or to the broker,
+// and maxExtensions is how many one dataset's attributes may come from: both as
+// intake has them.
+var takenExtensions = []string{
+	"specversion", "id", "source", "type", "subject", "time", "data", "datacontenttype", "dataschema",
+	"traceparent", "supersedes", "retracts", "provisional",
+	"dataclassification", "dataregulation", "datacategory",
+}
+
+const maxExtensions = 16
+
 func (w *world) dataset(d *broker.Dataset) {
 	a := w.of(KindDataset, string(d.ID))
 	if a.doc == nil {
@@ -263,7 +274,7 @@ func (w *world) dataset(d *broker.Dataset) {
 	default:
 		oneOf(w, a, "subject/kind", d.Subject.Kind, broker.Person, broker.OrganisationSubject, broker.PropertySubject, broker.NoSubject)
 	}
-	seen := map[string]bool{}
+	seen, extensions := map[string]bool{}, map[string]bool{}
 	for i, at := range d.Attributes {
 		path := "attributes/" + strconv.Itoa(i)
 		w.name(a, path+"/name", at.Name)
@@ -276,6 +287,12 @@ func (w *world) dataset(d *broker.Dataset) {
 			w.at(a, path, fmt.Sprintf("attribute %q comes from the payload or from a CloudEvents extension", at.Name), "give pointer or extension, not both")
 		case at.Extension != "" && !extensionName.MatchString(at.Extension):
 			w.at(a, path+"/extension", fmt.Sprintf("extension %q", at.Extension), "CloudEvents attribute names are 1 to 20 of a–z and 0–9")
+		case slices.Contains(takenExtensions, at.Extension):
+			w.at(a, path+"/extension", fmt.Sprintf("extension %q has a meaning of its own, in CloudEvents or to the broker", at.Extension), "have the provider send the value under another name")
+		case at.Extension != "":
+			if extensions[at.Extension] = true; len(extensions) == maxExtensions+1 {
+				w.at(a, path+"/extension", fmt.Sprintf("the attributes come from more than %d extensions", maxExtensions), "take some of them from the payload, by pointer")
+			}
 		case at.Pointer != "":
 			lacks(path+"/pointer", at.Pointer, !at.Optional)
 		}
@@ -293,17 +310,18 @@ func (w *world) compileAll(a at, d *broker.Dataset) bool {
 		return false
 	}
 	ok, current := true, false
-	versions, uris := map[string]bool{}, map[string]bool{}
+	names := map[string]bool{} // versions and URIs: dataschema may say either
 	for i := range d.Schemas {
 		s := &d.Schemas[i]
 		path := "schemas/" + strconv.Itoa(i)
-		if s.Version == "" || versions[s.Version] {
+		if s.Version == "" || names[s.Version] {
 			w.at(a, path+"/version", fmt.Sprintf("schema version %q is empty or stands twice", s.Version), "name each version once")
 		}
-		if s.URI != "" && uris[s.URI] {
-			w.at(a, path+"/uri", fmt.Sprintf("two schema versions have the URI %s", s.URI), "a record must be able to say which it means")
+		names[s.Version] = true
+		if s.URI != "" && names[s.URI] {
+			w.at(a, path+"/uri", fmt.Sprintf("two schema versions go by %s", s.URI), "a record must be able to say which it means")
 		}
-		versions[s.Version], uris[s.URI] = true, true
+		names[s.URI] = true
 		current = current || s.Version == d.Current
 		c, err := compile(s)
 		if err != nil {

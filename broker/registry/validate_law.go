@@ -110,6 +110,9 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 	for i, f := range p.Fields {
 		path := "fields/" + strconv.Itoa(i)
 		pointer(path, f)
+		if mark.Covers(f) {
+			w.at(a, path, string(mark)+" is the broker's own, set when it shields a record", "leave it out")
+		}
 		for _, o := range p.Fields[:i] {
 			if f == "" || o == "" {
 				continue
@@ -143,6 +146,10 @@ func (w *world) condition(a at, path string, d *broker.Dataset, c *broker.Condit
 	w.noPerson(a, path, c.In...)
 	w.noPerson(a, path, c.NotIn...)
 }
+
+// mark is where the broker says that it shielded a record: minimise takes no
+// package that names it.
+const mark broker.Pointer = "/skjermet"
 
 func (w *world) mailbox(m *broker.Mailbox) {
 	a := w.of(KindMailbox, string(m.ID))
