@@ -102,6 +102,7 @@ type rig struct {
 	config  string // the file; embedded: ""
 	data    string // embedded: the data directory
 	brokers []string
+	patient bool // transactions that nobody ends stay open for long
 	prefix  string
 	topics  kafka.Topics
 	group   string
@@ -135,6 +136,10 @@ func newRig(t *testing.T, cluster *kafkatest.Cluster, prefix string) *rig {
 // writeConfig writes a configuration that reaches Kafka at brokers.
 func (r *rig) writeConfig(path string, brokers []string, extra string) {
 	r.t.Helper()
+	timeout := transactionTimeout
+	if r.patient {
+		timeout = 10 * time.Minute
+	}
 	text := fmt.Sprintf(`engine: kafka
 brokers: [%s]
 prefix: %q
@@ -149,7 +154,7 @@ flow:
   transaction_timeout: %s
 http: {listen: "127.0.0.1:0"}
 %s`, strings.Join(brokers, ", "), r.prefix, sourcePartitions, deliveryBuckets, filepath.Join(r.dir, "torture.keys"), window,
-		r.group, sessionTimeout, transactionTimeout, extra)
+		r.group, sessionTimeout, timeout, extra)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
