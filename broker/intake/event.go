@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"datafordeler/broker"
@@ -341,6 +342,9 @@ func (e *event) required() *broker.Rejection {
 			return rejectf(broker.RejectAttribute, "%s holds eleven digits in a row, which could be a person's number; put it in the payload", coreNames[c])
 		}
 	}
+	if !isTypeName(e.core[attrType]) {
+		return rejectf(broker.RejectAttribute, "type is no name: want at most %d letters, digits and any of . _ - : / # + between them, such as no.example.income.v1, without eleven digits; what is said of a person belongs in the payload", maxType)
+	}
 	// The data classification extension: who cannot honour it must reject.
 	for _, c := range [...]core{attrDataclassification, attrDataregulation, attrDatacategory} {
 		if e.core[c] != nil {
@@ -348,6 +352,33 @@ func (e *event) required() *broker.Rejection {
 		}
 	}
 	return nil
+}
+
+// maxType is the longest type, in bytes.
+const maxType = 256
+
+// isTypeName holds the type to the form of a name. It is the one text of a
+// provider's that reaches every consumer beside the agreed fields, so a
+// sentence, or a person's number broken up, does not fit into it.
+func isTypeName(b []byte) bool {
+	if len(b) > maxType {
+		return false
+	}
+	digits := 0 // with nothing but separators between them
+	for _, r := range string(b) {
+		switch {
+		case r >= '0' && r <= '9':
+			if digits++; digits == 11 {
+				return false
+			}
+		case strings.ContainsRune("._-:/#+", r):
+		case unicode.IsLetter(r):
+			digits = 0
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func elevenDigits(b []byte) bool {

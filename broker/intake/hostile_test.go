@@ -63,3 +63,21 @@ func TestFirstViolation(t *testing.T) {
 		}
 	}
 }
+
+// A type goes to every consumer as it is, so no person's number fits into one,
+// however it is broken up, and no sentence.
+func TestTypeIsAName(t *testing.T) {
+	for _, name := range []string{"t", "no.skatteetaten.inntekt.v1", "no.example.2026-10-01.v2", "https://example.no/typer/årlig#endret", "urn:x:974761076"} {
+		if !isTypeName([]byte(name)) {
+			t.Errorf("%q is not taken", name)
+		}
+	}
+	for _, name := range []string{
+		"15910095789", "no.p.159100-95789", "1.5.9.1.0.0.9.5.7.8.9", "159100 95789", "Ola Nordmann", "١٥٩١٠٠٩٥٧٨٩",
+		"no.example/159100:95789/x", "x%31", strings.Repeat("x", 257),
+	} {
+		if isTypeName([]byte(name)) {
+			t.Errorf("%q is taken", name)
+		}
+	}
+}
