@@ -191,16 +191,16 @@ func personsBelow(path string) (where []string, err error) {
 	return where, err
 }
 
-// persons counts the runs of exactly eleven digits that are synthetic identity
-// numbers: a hash of hexadecimal digits holds eleven digits now and then, and
-// they fit one time in thousands.
+// persons counts the synthetic identity numbers in a text: runs of exactly
+// eleven digits that validate, but for those inside a long hexadecimal word. A
+// hash has such a run now and then.
 func persons(b []byte) (n int) {
 	for i := 0; i < len(b); {
 		j := i
 		for j < len(b) && b[j] >= '0' && b[j] <= '9' {
 			j++
 		}
-		if j-i == 11 && synthetic.IsSynthetic(string(b[i:j])) && !hexNeighbour(b, i-1) && !hexNeighbour(b, j) {
+		if j-i == 11 && synthetic.IsSynthetic(string(b[i:j])) && !inHash(b, i, j) {
 			n++
 		}
 		i = j + 1
@@ -208,8 +208,28 @@ func persons(b []byte) (n int) {
 	return n
 }
 
-func hexNeighbour(b []byte, i int) bool {
-	return i >= 0 && i < len(b) && (b[i] >= 'a' && b[i] <= 'f')
+// inHash reports whether b[i:j] is part of 24 hexadecimal digits or more.
+func inHash(b []byte, i, j int) bool {
+	hexadecimal := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+	for i > 0 && hexadecimal(b[i-1]) {
+		i--
+	}
+	for j < len(b) && hexadecimal(b[j]) {
+		j++
+	}
+	return j-i >= 24
+}
+
+func TestPersons(t *testing.T) {
+	id := synthetic.NationalID(rand.New(rand.NewPCG(1, 2)))
+	for text, want := range map[string]int{
+		id: 1, "id" + id + "x": 1, `{"a":"` + id + `"}`: 1, id + " " + id: 2, "1" + id: 0, "01010112345": 0, "": 0,
+		"fbe0d9c9175d" + "a" + id + "bcdef": 0,
+	} {
+		if got := persons([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
 }
 
 // scriptAwait asks another process again and again: there is no other way to
