@@ -168,3 +168,33 @@ func TestFileLength(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestDependenciesDoc: each module that go.mod requires directly has its line,
+// and no other has.
+func TestDependenciesDoc(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var required, described []string
+	for line := range strings.Lines(string(mod)) {
+		if f := strings.Fields(line); len(f) == 2 && strings.Contains(f[0], ".") && strings.HasPrefix(f[1], "v") {
+			required = append(required, f[0])
+		}
+	}
+	for line := range strings.Lines(string(doc)) {
+		if rest, ok := strings.CutPrefix(line, "| `"); ok {
+			name, _, _ := strings.Cut(rest, "`")
+			described = append(described, name)
+		}
+	}
+	slices.Sort(required)
+	slices.Sort(described)
+	if len(required) == 0 || !slices.Equal(required, described) {
+		t.Errorf("go.mod requires\n%s\ndocs/dependencies.md describes\n%s", strings.Join(required, "\n"), strings.Join(described, "\n"))
+	}
+}
