@@ -278,7 +278,10 @@ func (a *audit) judge(ds broker.DatasetID, m *message, before map[string][]seen)
 		ans.outcome = "rejected"
 		return ans
 	}
-	content := sha256.Sum256(fmt.Append(m.value, m.headers))
+	h := sha256.New()
+	h.Write(m.value)
+	h.Write([]byte(m.header))
+	content := [32]byte(h.Sum(nil))
 	for _, s := range before[id] {
 		if m.offset-s.offset > window {
 			continue

@@ -12,6 +12,7 @@ import (
 // message is a record as kcat prints it.
 type message struct {
 	offset  int64
+	header  string // as printed: key=value, separated by commas
 	headers map[string]string
 	value   []byte
 }
@@ -32,7 +33,7 @@ func parseKcat(t testing.TB, out []byte) (all []message) {
 		if !ok || len(fields) != 3 {
 			t.Fatalf("kcat printed a line that is not understood: %.200q", line)
 		}
-		m := message{headers: map[string]string{}}
+		m := message{header: fields[2], headers: map[string]string{}}
 		var err1, err2 error
 		var size int
 		m.offset, err1 = strconv.ParseInt(fields[0], 10, 64)
