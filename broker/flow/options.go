@@ -24,6 +24,8 @@ func (c Config) ClientOptions() []kgo.Opt {
 		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(1 << 20),
 		kgo.FetchMaxBytes(64 << 20),
-		kgo.FetchMaxPartitionBytes(16 << 20),
+		// So that a full transaction is of several partitions, which are computed
+		// side by side, and not of most of one.
+		kgo.FetchMaxPartitionBytes(1 << 20),
 	}
 }
