@@ -48,7 +48,7 @@ holds after each part of it, when garbage has been collected.
 route only:
   --rounds N           at least 3 (3)
   --naive-records N    how many of the records the naive way goes through, since
-                       it is slow (a fifth, and 60,000 or more)
+                       it is slow (a tenth, and 20,000 or more)
   --cpuprofile FILE    profile one more round of governed, which does not count
 memory only:
   --every N            report after each N records (100,000)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -56,12 +55,19 @@ func benchMemory(ctx context.Context, std stdio, args []string) error {
 		return fmt.Sprintf("decided %s of %s records", thousands(b.Records()), thousands(int64(f.scenario.Records)))
 	})()
 	res := memoryResult{Subscriptions: f.scenario.Subscriptions, Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine()}
+	// Each line as it is known: a long run that is ended has told what it saw.
+	fmt.Fprintf(r.out, "%12s %10s %10s\n", "records", "heap, MB", "RSS, MB")
 	for from := 0; from < f.scenario.Records && err == nil; from += *every {
 		to := min(from+*every, f.scenario.Records)
 		if err = r.publish(ctx, from, to); err == nil {
 			err = r.await(ctx, b, int64(to), func(int64) {})
 		}
-		res.Series = append(res.Series, measureMemory(int64(to)))
+		if err == nil {
+			p := measureMemory(int64(to))
+			res.Series = append(res.Series, p)
+			r.progress.end()
+			fmt.Fprintf(r.out, "%12s %10.1f %10.1f\n", thousands(p.Records), float64(p.Heap)/1e6, float64(p.RSS)/1e6)
+		}
 	}
 	if stopErr := stop(); err == nil || stopErr != nil {
 		err = stopErr
@@ -77,14 +83,6 @@ func benchMemory(ctx context.Context, std stdio, args []string) error {
 	r.progress.end()
 	if f.json {
 		return json.NewEncoder(std.out).Encode(res)
-	}
-	t := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "records\theap, MB\tRSS, MB\t")
-	for _, p := range res.Series {
-		fmt.Fprintf(t, "%s\t%.1f\t%.1f\t\n", thousands(p.Records), float64(p.Heap)/1e6, float64(p.RSS)/1e6)
-	}
-	if err := t.Flush(); err != nil {
-		return err
 	}
 	_, err = fmt.Fprintf(std.out, "%s engine, %s subscriptions, fan-out %d, records of %d bytes, %.0f s\n",
 		res.Engine, thousands(int64(res.Subscriptions)), res.Fanout, res.RecordBytes, res.Seconds)

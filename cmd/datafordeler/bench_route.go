@@ -67,7 +67,7 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 		return usagef("records: %d go through in a few transactions, which measures little: give 50,000 or more", f.scenario.Records)
 	}
 	if *naiveRecords == 0 {
-		*naiveRecords = max(60_000, f.scenario.Records/5)
+		*naiveRecords = max(20_000, f.scenario.Records/10)
 	}
 	*naiveRecords = min(*naiveRecords, f.scenario.Records)
 	begun := time.Now()
@@ -237,7 +237,8 @@ func (w *ways) raw(ctx context.Context, group string, p *bench.Progress) error {
 
 func (w *ways) naive(ctx context.Context, group string, p *bench.Progress) error {
 	c := w.copy
-	c.Transform, c.Records = w.obvious.Transform, w.some
+	c.Records, c.MaxRecords = w.some, min(c.MaxRecords, int(w.some))
+	c.Begun, c.Transform = p.Begin, w.obvious.Transform
 	return w.run(ctx, c, group, p, 2*int64(w.r.scenario.Fanout)) // a delivery and a decision
 }
 

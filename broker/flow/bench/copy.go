@@ -24,6 +24,8 @@ type Copy struct {
 	Records    int64
 	// Transform makes what to write of a transaction's records.
 	Transform func(context.Context, []kgo.FetchTopicPartition) ([]*kgo.Record, error)
+	// Begun, where set, is called when the first records have been read.
+	Begun func()
 	// Committed is told how many records have been committed so far.
 	Committed func(int64)
 }
@@ -57,6 +59,9 @@ func (c *Copy) Run(ctx context.Context) (written int64, err error) {
 		})
 		if n == 0 {
 			continue
+		}
+		if done == 0 && c.Begun != nil {
+			c.Begun()
 		}
 		out, err := c.Transform(ctx, parts)
 		if err != nil {
@@ -117,11 +122,19 @@ func Raw(target string, partitions int32, fanout int) func(context.Context, []kg
 }
 
 // Progress is when the first and the last transaction of a run were committed.
-// What it counts of are the records between the two: joining a group and warming
-// up are not throughput.
+// What counts are the records between the two: joining a group and warming up
+// are not throughput.
 type Progress struct {
 	first, last time.Time
 	begun, done int64
+}
+
+// Begin counts from now, instead of from the first commit, unless it has begun:
+// for a way so slow that joining and warming up are nothing beside it.
+func (p *Progress) Begin() {
+	if p.first.IsZero() {
+		p.first = time.Now()
+	}
 }
 
 // Committed notes that n records have been committed by now.
@@ -130,7 +143,7 @@ func (p *Progress) Committed(n int64) {
 		return
 	}
 	p.last = time.Now()
-	if p.done == 0 {
+	if p.first.IsZero() {
 		p.first, p.begun = p.last, n
 	}
 	p.done = n
