@@ -57,12 +57,12 @@ var brokerReasons = []ReasonInfo{
 		Cites: []string{"GDPR article 5(1)(c)"},
 		Message: map[string]string{
 			"nb": "Oppføringen kunne ikke avgrenses til feltene i rettighetspakken.",
-			"nn": "Oppføringa kunne ikkje avgrensast til felta i rettspakka.",
+			"nn": "Oppføringa kunne ikkje avgrensast til felta i rettigheitspakka.",
 			"en": "The record could not be reduced to the fields of the rights package.",
 		},
 		Remedy: map[string]string{
 			"nb": "Tilbyderen må rette oppføringens innhold, eller rettighetspakken må følge datasettets skjema.",
-			"nn": "Tilbydaren må rette innhaldet i oppføringa, eller rettspakka må følgje skjemaet til datasettet.",
+			"nn": "Tilbydaren må rette innhaldet i oppføringa, eller rettigheitspakka må følgje skjemaet til datasettet.",
 			"en": "The provider must correct the record's content, or the rights package must follow the dataset's schema.",
 		},
 	},
@@ -77,7 +77,7 @@ var brokerReasons = []ReasonInfo{
 		},
 		Remedy: map[string]string{
 			"nb": "Del opp oppføringen hos tilbyderen, eller velg en rettighetspakke med færre felter.",
-			"nn": "Del opp oppføringa hos tilbydaren, eller vel ei rettspakke med færre felt.",
+			"nn": "Del opp oppføringa hos tilbydaren, eller vel ei rettigheitspakke med færre felt.",
 			"en": "Split the record at the provider, or choose a rights package with fewer fields.",
 		},
 	},

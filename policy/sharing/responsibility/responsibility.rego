@@ -18,9 +18,9 @@ package sharing.responsibility
 #     nn: Avtalen er ikkje aktiv.
 #     en: The agreement is not active.
 #   remedy:
-#     nb: Begge parter må godta avtalen og sette den i kraft, eller oppheve stansen av den.
-#     nn: Begge partane må godta avtalen og setje han i kraft, eller oppheve stansen av han.
-#     en: Both parties must accept the agreement and put it into effect, or lift its suspension.
+#     nb: Begge parter må godta avtalen og sette den i kraft, eller oppheve stansen av den. Er den avsluttet, må de inngå en ny.
+#     nn: Begge partane må godta avtalen og setje han i kraft, eller oppheve stansen av han. Er han avslutta, må dei inngå ein ny.
+#     en: Both parties must accept the agreement and put it into effect, or lift its suspension. If it has ended, they must make a new one.
 cleared["agreement_not_active"] if input.agreement.status == "active"
 
 # METADATA
@@ -133,11 +133,11 @@ cleared["provider_not_owner"] if {
 #   - GDPR article 5(1)(c)
 #   message:
 #     nb: Rettighetspakken gjelder ikke datasettet i avtalen.
-#     nn: Rettspakka gjeld ikkje datasettet i avtalen.
+#     nn: Rettigheitspakka gjeld ikkje datasettet i avtalen.
 #     en: The rights package is not for the agreement's dataset.
 #   remedy:
 #     nb: Velg en rettighetspakke som er vurdert for dette datasettet.
-#     nn: Vel ei rettspakke som er vurdert for dette datasettet.
+#     nn: Vel ei rettigheitspakke som er vurdert for dette datasettet.
 #     en: Choose a rights package that was assessed for this dataset.
 cleared["package_not_for_dataset"] if {
 	input.rightsPackage.id == input.agreement.rightsPackage.id
