@@ -116,7 +116,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if d.before, err = d.broker.Delivered(ctx); err != nil {
 		return err
 	}
-	web, err := serveHTTP(cfg.HTTP.Listen, d.broker)
+	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
 )
 
 func serveCommand() command {
@@ -27,6 +28,8 @@ Decides and routes records until SIGTERM or Ctrl-C; then finishes the
 transaction under way, leaves the group and exits. Any number of instances may
 share a group on Apache Kafka; give each its own slot (flow.slot, or
 DATAFORDELER_SLOT in the environment).
+It decides by the policy that is active: the first time, run datafordeler policy
+activate, and declare who shares what with datafordeler registry apply.
 
   /healthz   200 while the loop turns
   /readyz    200 while records are being decided; else 503 and why not
@@ -66,7 +69,7 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	}
 	defer n.close()
 	b := n.newBroker()
-	web, err := serveHTTP(cfg.HTTP.Listen, b)
+	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control)
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ type web struct {
 }
 
 // serveHTTP listens before it returns, so that a bad address is an error at once.
-func serveHTTP(listen string, b *flow.Broker) (*web, error) {
+func serveHTTP(listen string, b *flow.Broker, control *flow.Control) (*web, error) {
 	if listen == "" {
 		return &web{}, nil
 	}
@@ -116,9 +119,13 @@ func serveHTTP(listen string, b *flow.Broker) (*web, error) {
 		health(w, http.StatusOK, "")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		noPolicy := false
+		control.View(func(st *registry.State) { noPolicy = st.Policy() == nil })
 		switch held := b.Held(); {
 		case held != "":
 			health(w, http.StatusServiceUnavailable, held)
+		case noPolicy:
+			health(w, http.StatusServiceUnavailable, "no policy is active, so nothing is decided: datafordeler policy activate")
 		case !b.Started():
 			health(w, http.StatusServiceUnavailable, "the broker has not joined its group yet")
 		default:
