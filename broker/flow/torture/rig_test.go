@@ -346,7 +346,7 @@ func (i *instance) transactions() int {
 
 // busy waits until the instance commits transactions, or until limit.
 func (i *instance) busy(limit time.Duration) bool {
-	return until(limit, func() bool { return i.transactions() > 0 })
+	return until(limit, func() bool { return i.transactions() > 0 || i.r.t.Failed() })
 }
 
 // until asks again and again, at most for limit.
@@ -389,13 +389,16 @@ func (r *rig) drain(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	last := int64(-1)
-	if !until(limit, func() bool { last = r.lag(ctx); return last == 0 }) {
+	if !until(limit, func() bool { last = r.lag(ctx); return last == 0 || r.t.Failed() }) {
 		for _, i := range r.instances {
 			if !i.wanted {
 				r.t.Logf("slot %d:\n%s", i.slot, i.tail())
 			}
 		}
 		r.t.Fatalf("%d records are not decided after %v", last, limit)
+	}
+	if r.t.Failed() {
+		r.t.FailNow() // an instance ended: it will not be drained
 	}
 }
 

@@ -91,6 +91,9 @@ func TestTortureExactlyOnce(t *testing.T) {
 		if err := <-sent; err != nil {
 			t.Fatal(err)
 		}
+		if t.Failed() {
+			t.FailNow()
+		}
 		if n == len(acts)/2 {
 			first, last = r.withdraw(g, people)
 		}
