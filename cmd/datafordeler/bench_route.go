@@ -9,7 +9,6 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"datafordeler/broker"
@@ -89,6 +88,12 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	}
 	res := benchResult{Records: f.scenario.Records, NaiveRecords: *naiveRecords, RecordBytes: r.bytes / int64(f.scenario.Records), Subscriptions: f.scenario.Subscriptions,
 		Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine()}
+	// Each round as it is known: a long run that is ended has told what it saw.
+	fmt.Fprintf(r.out, "%8s %12s %12s %12s %14s %16s\n", "", "raw/s", "governed/s", "naive/s", "governed/raw", "governed/naive")
+	row := func(name string, b benchRound) {
+		r.progress.end()
+		fmt.Fprintf(r.out, "%8s %12s %12s %12s %14.3f %16.1f\n", name, thousands(int64(b.Raw)), thousands(int64(b.Governed)), thousands(int64(b.Naive)), b.Ratio, b.GovernedVsNaive)
+	}
 	for i := range *rounds {
 		if err := ways.fresh(ctx); err != nil {
 			return err
@@ -117,6 +122,7 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 		}
 		round.Ratio, round.GovernedVsNaive = round.Governed/round.Raw, round.Governed/round.Naive
 		res.Rounds = append(res.Rounds, round)
+		row("round "+strconv.Itoa(i+1), round)
 	}
 	if *profile != "" {
 		step = "profiling governed"
@@ -133,18 +139,7 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	if f.json {
 		return json.NewEncoder(std.out).Encode(res)
 	}
-	t := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "records/s\traw\tgoverned\tnaive\tgoverned/raw\tgoverned/naive\t")
-	row := func(name string, b benchRound) {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f\t%.1f\t\n", name, thousands(int64(b.Raw)), thousands(int64(b.Governed)), thousands(int64(b.Naive)), b.Ratio, b.GovernedVsNaive)
-	}
-	for i, b := range res.Rounds {
-		row("round "+strconv.Itoa(i+1), b)
-	}
 	row("median", benchRound{Raw: res.Raw, Governed: res.Governed, Naive: res.Naive, Ratio: res.Ratio, GovernedVsNaive: res.GovernedVsNaive})
-	if err := t.Flush(); err != nil {
-		return err
-	}
 	_, err = fmt.Fprintf(std.out, "%s records of %d bytes, %s subscriptions, fan-out %d, consent share %.2f; %s engine, %d CPUs, %s, %.0f s\n",
 		thousands(int64(res.Records)), res.RecordBytes, thousands(int64(res.Subscriptions)), res.Fanout, res.ConsentShare, res.Engine, res.CPUs, res.Go, res.Seconds)
 	return err
