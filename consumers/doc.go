@@ -3,7 +3,7 @@
 //
 //	r, err := consumers.New(consumers.Config{
 //		Brokers:     []string{"kafka-1:9092"},
-//		Mailbox:     "oslo-barnehage",
+//		Mailbox:     "oslo-sosialhjelp",
 //		Checkpoints: consumers.FileStore("/var/lib/barnehage/checkpoint.json"),
 //		Follow:      true,
 //	})

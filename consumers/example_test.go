@@ -19,7 +19,7 @@ import (
 // it came, and later goes on from there.
 func Example() {
 	// A Kafka within this process, with deliveries such as the broker writes.
-	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "mailbox.oslo-barnehage"))
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "mailbox.oslo-sosialhjelp"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 	config := consumers.Config{
 		Brokers:     kafka.ListenAddrs(),
-		Mailbox:     "oslo-barnehage",
+		Mailbox:     "oslo-sosialhjelp",
 		Checkpoints: consumers.FileStore(filepath.Join(dir, "checkpoint.json")),
 	}
 	for range 2 { // the second time, there is nothing new
@@ -62,7 +62,7 @@ func Example() {
 }
 
 func writeDeliveries(brokers []string) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic("mailbox.oslo-barnehage"))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic("mailbox.oslo-sosialhjelp"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func writeDeliveries(brokers []string) {
 	} {
 		headers := map[string]string{
 			"ce_specversion": "1.0", "ce_id": fmt.Sprintf("%032x", i+1), "ce_source": "urn:datafordeler:dataset:inntekt", "ce_type": "no.example.inntekt.v1",
-			"content-type": "application/json", "ce_mailbox": "oslo-barnehage", "ce_subscription": "oslo-inntekt", "ce_agreement": "oslo-inntekt",
+			"content-type": "application/json", "ce_mailbox": "oslo-sosialhjelp", "ce_subscription": "oslo-inntekt", "ce_agreement": "oslo-inntekt",
 			"ce_dataset": "inntekt", "ce_provider": "313876144", "ce_decision": fmt.Sprintf("%032x", i+9),
 		}
 		record := &kgo.Record{Value: fmt.Appendf(nil, `{"beloep":%d}`, 41000+1000*i)}

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	box      = broker.MailboxID("oslo-barnehage")
-	ownTopic = "mailbox.oslo-barnehage"
+	box      = broker.MailboxID("oslo-sosialhjelp")
+	ownTopic = "mailbox.oslo-sosialhjelp"
 )
 
 func cluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
@@ -184,7 +184,7 @@ func TestReceiveOwnTopic(t *testing.T) {
 		got.Position != (consumers.Position{Topic: ownTopic}) || got.ID.String() != fmt.Sprintf("%032x", 1) {
 		t.Errorf("%+v", got)
 	}
-	want := `{"specversion":"1.0","id":"00000000000000000000000000000001","source":"urn:datafordeler:dataset:inntekt","type":"no.test.v1","time":"2026-11-05T12:00:00Z","datacontenttype":"application/json","mailbox":"oslo-barnehage","subscription":"s-1","agreement":"a-1","decision":"00000000000000000000000000100001","dataset":"inntekt","provider":"313876144","recordkind":"correction","of":"abababababababababababababababab","provisional":true,"data":{"n":1}}`
+	want := `{"specversion":"1.0","id":"00000000000000000000000000000001","source":"urn:datafordeler:dataset:inntekt","type":"no.test.v1","time":"2026-11-05T12:00:00Z","datacontenttype":"application/json","mailbox":"oslo-sosialhjelp","subscription":"s-1","agreement":"a-1","decision":"00000000000000000000000000100001","dataset":"inntekt","provider":"313876144","recordkind":"correction","of":"abababababababababababababababab","provisional":true,"data":{"n":1}}`
 	if line := string(got.AppendJSON(nil)); line != want {
 		t.Errorf("line:\n%s\nwant:\n%s", line, want)
 	}
@@ -266,7 +266,7 @@ func TestRepeatsAreDroppedAcrossRestart(t *testing.T) {
 	cfg.Checkpoints = consumers.FileStore(path)
 	c2 := cluster(t, kfake.SeedTopics(1, "mailbox.another"))
 	cfg.Brokers = c2.ListenAddrs()
-	if _, err := receive(t, receiver(t, cfg)); err == nil || !strings.Contains(err.Error(), "oslo-barnehage") {
+	if _, err := receive(t, receiver(t, cfg)); err == nil || !strings.Contains(err.Error(), "oslo-sosialhjelp") {
 		t.Errorf("another mailbox's checkpoint: %v", err)
 	}
 }

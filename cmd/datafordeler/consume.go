@@ -31,9 +31,9 @@ news go to standard error. Repeats are left out.
   --data-only         write only the delivered fields
 ` + connectionHelp + `
 Examples:
-  datafordeler consume --data ./data --mailbox oslo-barnehage
-  datafordeler consume --data ./data --mailbox oslo-barnehage --data-only --limit 5
-  datafordeler consume --brokers kafka-1:9092 --mailbox oslo-barnehage --follow --checkpoint oslo.json >> deliveries.ndjson
+  datafordeler consume --data ./data --mailbox oslo-sosialhjelp
+  datafordeler consume --data ./data --mailbox oslo-sosialhjelp --data-only --limit 5
+  datafordeler consume --brokers kafka-1:9092 --mailbox oslo-sosialhjelp --follow --checkpoint oslo.json >> deliveries.ndjson
 `,
 		run: consume,
 	}

@@ -505,7 +505,7 @@ func TestTortureTakeOverBehindOpenTransaction(t *testing.T) {
 	_, seed := newRand(t)
 	cluster, prefix := kafkatest.Shared(t)
 	r := newRig(t, cluster, prefix)
-	const people = 40_000
+	const people = 24_000
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
 	r.openSubjects(g, people)
 	items, known := plan(rand.New(rand.NewPCG(seed, 8)), g, people)

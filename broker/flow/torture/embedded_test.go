@@ -71,7 +71,7 @@ func TestTortureEmbedded(t *testing.T) {
 	t.Parallel()
 	rnd, seed := newRand(t)
 	factor, _ := longer(t)
-	people := 30_000 * factor
+	people := 20_000 * factor
 	r := newEmbedded(t)
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
 	r.openSubjects(g, people)
@@ -156,7 +156,7 @@ func TestTortureKafkaKilled(t *testing.T) {
 	t.Parallel()
 	rnd, seed := newRand(t)
 	factor, _ := longer(t)
-	people := 30_000 * factor
+	people := 20_000 * factor
 	cluster := kafkatest.Start(t, kafkatest.Options{})
 	r := newRig(t, cluster, "k.")
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
