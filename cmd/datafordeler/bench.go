@@ -52,6 +52,8 @@ route only:
   --cpuprofile FILE    profile one more round of governed, which does not count
 memory only:
   --every N            report after each N records (100,000)
+  --window N           the window of repeats, for each of six partitions; memory
+                       grows until it is full (as configured: 100,000)
 
 Examples:
   datafordeler bench route
@@ -80,6 +82,7 @@ Examples:
 type benchFlags struct {
 	scenario      bench.Scenario
 	brokers       string
+	window        int // of repeats; 0 is the configuration's
 	json, verbose bool
 }
 
@@ -140,6 +143,9 @@ func (f benchFlags) open(ctx context.Context, std stdio) (r *benchRun, err error
 	}()
 	cfg := dataConfig(filepath.Join(dir, "data"))
 	cfg.Prefix = r.prefix
+	if f.window != 0 {
+		cfg.Intake.Window = f.window
+	}
 	if f.brokers != "" {
 		cfg.Engine, cfg.Data, cfg.Listen, cfg.Brokers = kafka.EngineKafka, "", "", strings.Split(f.brokers, ",")
 	}

@@ -35,6 +35,7 @@ func benchMemory(ctx context.Context, std stdio, args []string) error {
 	var f benchFlags
 	f.declare(fs, 1_000_000)
 	every := fs.Int("every", 100_000, "")
+	fs.IntVar(&f.window, "window", 0, "")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
