@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -252,11 +253,16 @@ func (r *rig) serve(slot int, config string) *instance {
 	i.cmd = exec.Command(program, "serve", "--config", config)
 	i.cmd.Env = append(os.Environ(), fmt.Sprintf("DATAFORDELER_SLOT=%d", slot))
 	i.cmd.Stdout, i.cmd.Stderr = log, log
-	if err := i.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
+	dieWithParent(i.cmd)
+	started := make(chan error, 1)
 	go func() {
-		err := i.cmd.Wait()
+		runtime.LockOSThread() // the kernel looks at the thread that started it; it goes with this function
+		err := i.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		err = i.cmd.Wait()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if !i.wanted {
@@ -264,6 +270,9 @@ func (r *rig) serve(slot int, config string) *instance {
 		}
 		close(i.exited)
 	}()
+	if err := <-started; err != nil {
+		r.t.Fatal(err)
+	}
 	r.instances = append(r.instances, i)
 	r.t.Cleanup(i.kill)
 	return i
