@@ -34,6 +34,9 @@ type BatchHeader struct {
 	Revision broker.Revision `json:"revision"`
 	Policy   string          `json:"policy"`
 	Period   string          `json:"period"`
+	// Limits are what intake and delivery were held to: with them and the log,
+	// every verdict can be computed again.
+	Limits Limits `json:"limits"`
 	// Usage is how many deliveries each agreement with a ceiling had had from
 	// this partition when the batch began.
 	Usage map[broker.AgreementID]int64 `json:"usage,omitempty"`
@@ -48,6 +51,15 @@ type BatchHeader struct {
 	// Subscriptions and Outcomes are what the rows refer to.
 	Subscriptions []BatchSubscription `json:"subscriptions"`
 	Outcomes      []BatchOutcome      `json:"outcomes"`
+}
+
+// Limits bound records, the window of repeats, and deliveries.
+type Limits struct {
+	RecordBytes   int   `json:"recordBytes"`
+	Depth         int   `json:"depth"`
+	Window        int   `json:"window"`       // records back
+	WindowMillis  int64 `json:"windowMillis"` // and milliseconds
+	DeliveryBytes int   `json:"deliveryBytes"`
 }
 
 // BatchSubscription is a subscription that the batch decided for.

@@ -37,6 +37,7 @@ func header(first int64) BatchHeader {
 	return BatchHeader{
 		Kind: "stream", Dataset: "inntekt", TopicID: digest(1), Partition: 3, First: first,
 		Time: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Revision: 17, Policy: "sha256:00", Period: "2026-11",
+		Limits: Limits{RecordBytes: 900_000, Depth: 64, Window: 100_000, WindowMillis: 86_400_000, DeliveryBytes: 900_000},
 	}
 }
 

@@ -105,6 +105,8 @@ func (b *Broker) Run(ctx context.Context) error {
 			return err
 		}
 		b.metrics.restarts.Inc()
+		why := "the session begins anew: " + err.Error()
+		b.held.Store(&why) // until the loop has turned
 		if time.Since(begun) > longestPause {
 			pause = firstPause
 		}
@@ -225,6 +227,7 @@ func (b *Broker) hold(ctx context.Context, err error) {
 	if old := b.held.Swap(&text); old == nil || *old != text {
 		b.log.Warn("deliveries are held", "reason", err)
 	}
+	b.lastAlive.Store(time.Now().UnixNano()) // to wait is to be alive
 	b.pause(ctx, 200*time.Millisecond)
 }
 

@@ -304,6 +304,7 @@ func (h *harness) checkAll() {
 	if err := each(ctx, h.engine, h.topics.Control(), h.noPerson); err != nil {
 		h.t.Errorf("control: %v", err)
 	}
+	h.replay()
 }
 
 // noPerson fails where one of the generated identity numbers stands in a record.

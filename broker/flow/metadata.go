@@ -10,7 +10,8 @@ import (
 // metadata stands beside each committed offset, in the consumer group. It is
 // what a new owner, and the withdrawal barrier, need to know of a partition.
 type metadata struct {
-	// revision that all decisions up to the offset were made at, or later.
+	// revision that the decisions up to the offset were made at, or an earlier
+	// one; nothing after it will be decided at an earlier one.
 	revision broker.Revision
 	// topic is the id of the source topic: a recreated topic has another.
 	topic broker.Digest

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -73,6 +74,8 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 	w.batch.Reset(deliver.BatchHeader{
 		Kind: broker.StreamDecision.String(), Dataset: p.dataset, TopicID: p.topicID, Partition: p.number,
 		First: p.next, Time: in.now, Revision: in.revision, Policy: in.world.digest, Period: in.period, Usage: p.usage,
+		Limits: deliver.Limits{RecordBytes: b.limits.MaxBytes, Depth: b.limits.MaxDepth, Window: b.limits.Window,
+			WindowMillis: b.limits.WindowAge.Milliseconds(), DeliveryBytes: b.cfg.MaxDelivery},
 	})
 	ds := in.world.datasets[p.dataset]
 	for _, r := range w.records {
@@ -193,7 +196,13 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 	}
 	if a := &t.Agreement; a.Cost.Ceiling > 0 {
 		w.demand[a.ID]++
-		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: w.batch.Used(a.ID)}
+		delivered := w.batch.Used(a.ID)
+		for i := range w.decisions { // of this record, under other subscriptions to the agreement
+			if d := &w.decisions[i]; d.Outcome.Permit && d.Terms.Agreement.ID == a.ID {
+				delivered++
+			}
+		}
+		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: delivered}
 	}
 	begun := time.Now()
 	outcome, err := route.prepared.Decide(ctx, &facts, &w.memo)
@@ -241,10 +250,13 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d 
 
 func (w *work) reject(b *Broker, r *kgo.Record, pos broker.Position, why *broker.Rejection, at time.Time) {
 	out := &kgo.Record{Topic: b.topics.Rejected(string(pos.Dataset)), Value: deliver.AppendRejection(nil, pos, why, at)}
-	// The provider's own names for the event, as it wrote them, in its own topic.
-	for _, h := range r.Headers {
-		if (h.Key == "ce_id" || h.Key == "ce_source") && len(h.Value) <= 512 {
-			out.Headers = append(out.Headers, h)
+	// The provider's own names for the event, as it wrote them, in its own topic:
+	// each once, so that a rejection is small whatever the record was. One that
+	// Kafka does not take would stop the stream.
+	for _, name := range [...]string{"ce_id", "ce_source"} {
+		i := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == name })
+		if i >= 0 && len(r.Headers[i].Value) <= 512 {
+			out.Headers = append(out.Headers, r.Headers[i])
 		}
 	}
 	w.out = append(w.out, out)
@@ -256,6 +268,14 @@ func (w *work) header(hs []kgo.RecordHeader) []intake.Header {
 		w.headers = append(w.headers, intake.Header(h))
 	}
 	return w.headers
+}
+
+// release lets go of the records of a transaction that is over: what is kept for
+// the next one is room, not what people's records said.
+func (w *work) release() {
+	clear(w.records)
+	clear(w.out)
+	w.records, w.out = w.records[:0], w.out[:0]
 }
 
 func (w *work) reset() {

@@ -310,9 +310,14 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	if len(works) == 0 {
 		return nil
 	}
+	defer func() {
+		for _, w := range works {
+			w.release()
+		}
+	}()
 	begun := time.Now()
 	in, err := s.compute(ctx, works)
-	if errors.Is(err, errNoPolicy) {
+	if errors.Is(err, errNoPolicy) || errors.Is(err, errClock) {
 		s.rewind(works)
 		b.hold(ctx, err)
 		return nil
@@ -473,6 +478,9 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 				in.now = w.part.last
 			}
 		}
+		if in.now, err = notBefore(in.now, st.At()); err != nil {
+			return
+		}
 		if in.period, err = b.hasher.Period(in.now); err != nil {
 			return
 		}
@@ -492,6 +500,25 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 		}
 	})
 	return in, short, err
+}
+
+// errClock holds deliveries while two clocks are too far apart.
+var errClock = errors.New("the clocks do not agree")
+
+// notBefore is the time to judge as of: never before the latest event of control
+// by its writer's clock, or a withdrawal that is recorded, and shown as binding,
+// would not count until this clock had caught up.
+func notBefore(now, latest time.Time) (time.Time, error) {
+	const bearable = time.Minute
+	switch ahead := latest.Sub(now); {
+	case ahead <= 0:
+		return now, nil
+	case ahead <= bearable:
+		return latest, nil
+	default:
+		return now, fmt.Errorf("%w: the latest event of control is from %s, %v ahead of this machine's clock; set the clocks", errClock,
+			latest.Format(time.RFC3339), ahead.Round(time.Second))
+	}
 }
 
 // produce writes everything; it returns where the batches of decisions went.

@@ -191,6 +191,69 @@ func TestValidityEndsBeforeCommit(t *testing.T) {
 	s.checkAll()
 }
 
+// Whoever withdraws may have a clock that is ahead. What is recorded counts from
+// when it is recorded.
+func TestWithdrawalByAClockAhead(t *testing.T) {
+	t.Parallel()
+	s := ready(t)
+	s.run([]string{"consent", "310149942", "loan", "p2"}, "")
+	s.run([]string{"open", "case", "p1"}, "")
+	s.start()
+	at := s.clock().Add(20 * time.Second)
+	if _, err := s.control.Append(s.ctx, func(st *registry.State) ([]registry.Event, error) {
+		return st.Link(at, "elsewhere", registry.WithdrawConsent("consent-p2", at), registry.EndCase("case", "case-p1", at))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.bind()
+	s.publishLine("id=e1 person=p2 municipality=4601")
+	s.publishLine("id=e2 person=p1 municipality=4601")
+	s.drain(s.ctx)
+	if got, want := s.news(), "decision e1     loan  deny [consent_withdrawn]\ndecision e2     case  deny [no_open_case]\n"; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	// Too far ahead to be borne: nothing is delivered, and it says why.
+	at = s.clock().Add(time.Hour)
+	if _, err := s.control.Append(s.ctx, func(st *registry.State) ([]registry.Event, error) {
+		return st.Link(at, "elsewhere", registry.GiveConsent(broker.Consent{ID: "other", Subject: s.ring.Subject(broker.Person, s.person("p3")),
+			Consumer: "310149942", Dataset: "d", Purpose: "loan"}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.publishLine("id=e3 person=p1")
+	for !strings.Contains(s.broker.Held(), "set the clocks") {
+		select {
+		case <-s.broker.Stopped():
+			t.Fatal("the broker stopped")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	s.setClock(at) // it is mended
+	s.drain(s.ctx)
+	s.stop()
+	s.checkAll()
+}
+
+// A record that is refused makes a small rejection, whatever it was: one that
+// Kafka did not take would stop the stream for good.
+func TestRejectionIsSmall(t *testing.T) {
+	t.Parallel()
+	s := ready(t)
+	s.start()
+	r := &kgo.Record{Topic: s.topics.Source("d"), Value: []byte("{")}
+	for range 1800 {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "ce_id", Value: []byte(strings.Repeat("i", 500))})
+	}
+	s.produce(r)
+	s.publishLine("id=e1 person=p1")
+	s.drain(s.ctx)
+	s.stop()
+	if n := s.count(s.topics.Rejected("d")); n != 1 {
+		t.Errorf("%d rejections, want 1", n)
+	}
+	s.checkAll()
+}
+
 // What is too large to deliver is a denial with its name, not a stall.
 func TestLargeDeliveryIsDenied(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"datafordeler/broker"
 )
@@ -19,6 +20,7 @@ type State struct {
 	revision  broker.Revision
 	structure broker.Revision
 	head      broker.Digest // hash of the last accepted event
+	at        time.Time     // the latest that an accepted event names
 
 	catalogue
 	withdrawn map[broker.DelegationID]Withdrawal
@@ -142,6 +144,9 @@ func (s *State) Fold(e Event) (accepted bool, err error) {
 		return false, err
 	}
 	s.revision, s.head = e.Seq, e.Hash()
+	if e.At.After(s.at) {
+		s.at = e.At
+	}
 	if s.apply(p, e.Type) {
 		s.structure = s.revision
 		if old := s.resolved.Load(); old != nil {
@@ -228,6 +233,11 @@ func (c *catalogue) clone() catalogue {
 		maps.Clone(c.used), maps.Clone(c.receivesFor),
 	}
 }
+
+// At is the latest time that an accepted event's writer gave it. A reader whose
+// clock is behind must not judge as of before it: a withdrawal that is recorded
+// would not count yet.
+func (s *State) At() time.Time { return s.at }
 
 // Revision is the sequence number of the last accepted event; 0 before any.
 func (s *State) Revision() broker.Revision { return s.revision }
