@@ -128,7 +128,6 @@ const maxLines = 600
 
 // long are the files that may be longer, and why.
 var long = map[string]string{
-	"broker/flow/session.go": "one session's turns, to be divided",
 }
 
 func TestFileLength(t *testing.T) {

@@ -13,8 +13,9 @@
 // Nothing leaves before 3, and 3 is all or nothing.
 //
 // If you look for
-//   - duplicates or gaps after a rebalance or a crash: session.go, partition.go;
-//   - a withdrawal that does not bind: barrier.go, metadata.go;
+//   - duplicates or gaps after a rebalance or a crash: session.go, transaction.go,
+//     partition.go;
+//   - a withdrawal that does not bind: barrier.go, idle.go, metadata.go;
 //   - a registry change that is not seen: control.go;
 //   - a wrong outcome: process.go hands each stage its arguments.
 package flow

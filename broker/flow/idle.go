@@ -1,0 +1,87 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"datafordeler/broker"
+)
+
+// behind reports whether some partition's committed revision is older than rev.
+func (s *session) behind(rev broker.Revision) bool {
+	for _, p := range s.loaded {
+		if !p.stored || p.committed < rev {
+			return true
+		}
+	}
+	return false
+}
+
+// commitIdle commits the revision for partitions in which no transaction did,
+// so that a withdrawal binds there too. Their offsets stay as they are.
+//
+// The group refuses a commit of a generation that is past, but does not look
+// whether the partition is the member's: an offset of a partition that was
+// taken away would be set back under its new owner. So each partition is held
+// to the assignment of the very generation that the commit names: the client
+// keeps that from changing while it calls the function below and waits for the
+// answer.
+func (s *session) commitIdle(ctx context.Context) error {
+	rev := s.broker.control.Revision()
+	if !s.behind(rev) {
+		return nil
+	}
+	offsets := map[string]map[int32]kgo.EpochOffset{}
+	meta := map[topicPartition]string{}
+	var idle []*partition
+	for tp, p := range s.loaded {
+		if p.stored && p.committed >= rev {
+			continue
+		}
+		if offsets[tp.topic] == nil {
+			offsets[tp.topic] = map[int32]kgo.EpochOffset{}
+		}
+		offsets[tp.topic][tp.partition] = kgo.EpochOffset{Epoch: -1, Offset: p.next}
+		meta[tp] = p.metadata(p.next, rev).String()
+		idle = append(idle, p.partition)
+	}
+	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.broker.cfg.SessionTimeout)
+	defer cancel()
+	var failed error
+	commitCtx = kgo.PreCommitFnContext(commitCtx, func(req *kmsg.OffsetCommitRequest) error {
+		for i := range req.Topics {
+			for j := range req.Topics[i].Partitions {
+				p := &req.Topics[i].Partitions[j]
+				tp := topicPartition{req.Topics[i].Topic, p.Partition}
+				if !s.owns(tp) {
+					return fmt.Errorf("%s/%d: %w", tp.topic, tp.partition, errNotOwned)
+				}
+				m, ok := meta[tp]
+				if !ok {
+					return fmt.Errorf("the commit names %s/%d, which is not idle", req.Topics[i].Topic, p.Partition)
+				}
+				p.Metadata = &m
+			}
+		}
+		return nil
+	})
+	s.txn.Client().CommitOffsetsSync(commitCtx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		failed = commitError(resp, err)
+	})
+	if failed != nil {
+		if transient(failed) {
+			s.broker.log.Info("revision not committed for idle partitions: the group is rebalancing", "err", failed)
+			s.broker.pause(ctx, 50*time.Millisecond)
+			return nil
+		}
+		return fmt.Errorf("committing the revision for idle partitions: %w", failed)
+	}
+	for _, p := range idle {
+		p.committed, p.stored = rev, true
+	}
+	return nil
+}
