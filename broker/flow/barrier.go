@@ -100,6 +100,35 @@ func committedOffsets(ctx context.Context, adm *kadm.Client, group string, topic
 	return offsets, nil
 }
 
+// Running reports whether a group has instances. A cluster that never had a
+// group makes room for them first, which takes a moment.
+func Running(ctx context.Context, engine *kafka.Engine, group string) (bool, error) {
+	adm, err := engine.Admin()
+	if err != nil {
+		return false, err
+	}
+	defer adm.Close()
+	for {
+		groups, err := adm.DescribeGroups(ctx, group)
+		if err == nil {
+			err = groups.Error()
+		}
+		switch {
+		case err == nil:
+			return len(groups[group].Members) > 0, nil
+		case errors.Is(err, kerr.GroupIDNotFound):
+			return false, nil
+		case !errors.Is(err, kerr.CoordinatorNotAvailable) && !errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator):
+			return false, fmt.Errorf("asking for the instances of group %s: %w", group, err)
+		}
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("asking for the instances of group %s: %w", group, err)
+		case <-time.After(100 * time.Millisecond): // the cluster says when only by answering
+		}
+	}
+}
+
 // Await returns when rev binds, or with what does not when ctx ends.
 func (b *Barrier) Await(ctx context.Context, rev broker.Revision) error {
 	const every = 10 * time.Millisecond // the log has no call that waits

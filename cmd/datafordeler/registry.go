@@ -203,18 +203,11 @@ func (n *node) reportBinding(ctx context.Context, std stdio, rev broker.Revision
 	return err
 }
 
-// running reports whether the group has members.
+// running reports whether any instance is.
 func (n *node) running(ctx context.Context) (bool, error) {
-	adm, err := n.engine.Admin()
-	if err != nil {
-		return false, err
-	}
-	defer adm.Close()
-	groups, err := adm.DescribeGroups(ctx, n.cfg.Flow.Group)
-	if err != nil {
-		return false, err
-	}
-	return len(groups[n.cfg.Flow.Group].Members) > 0, nil
+	ctx, cancel := context.WithTimeout(ctx, reach)
+	defer cancel()
+	return flow.Running(ctx, n.engine, n.cfg.Flow.Group)
 }
 
 func registryGet(ctx context.Context, std stdio, args []string) error {
