@@ -127,8 +127,7 @@ func TestImports(t *testing.T) {
 const maxLines = 600
 
 // long are the files that may be longer, and why.
-var long = map[string]string{
-}
+var long = map[string]string{}
 
 func TestFileLength(t *testing.T) {
 	root, err := filepath.Abs("..")

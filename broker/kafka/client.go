@@ -73,7 +73,8 @@ func (e *Engine) Ready(ctx context.Context) error {
 	}
 }
 
-func (t TLS) config() (*tls.Config, error) {
+// Config is nil where no TLS is asked for.
+func (t TLS) Config() (*tls.Config, error) {
 	if t == (TLS{}) {
 		return nil, nil
 	}
@@ -107,10 +108,10 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 		return nil, nil
 	}
 	auth := func(context.Context) (scram.Auth, error) {
-		pass, err := s.password()
+		pass, err := s.Password()
 		return scram.Auth{User: s.Username, Pass: pass}, err
 	}
-	if _, err := s.password(); err != nil {
+	if _, err := s.Password(); err != nil {
 		return nil, err
 	}
 	if s.Mechanism == ScramSHA256 {
@@ -119,7 +120,8 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	return scram.Sha512(auth), nil
 }
 
-func (s SASL) password() (string, error) {
+// Password is the first line of the file, as it is now.
+func (s SASL) Password() (string, error) {
 	b, err := os.ReadFile(s.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("sasl.password_file: %w", err)

@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger, mode Mode) (*Engine
 	if cfg.Engine == EngineKafka {
 		e.seeds = cfg.Brokers
 		var err1, err2 error
-		e.tls, err1 = cfg.TLS.config()
+		e.tls, err1 = cfg.TLS.Config()
 		e.sasl, err2 = cfg.SASL.mechanism()
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("kafka configuration: %w", err)

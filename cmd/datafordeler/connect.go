@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -83,7 +79,7 @@ func (c connection) open(ctx context.Context, std stdio) (*link, error) {
 		cfg = dataConfig(*c.data)
 		cfg.Prefix = *c.prefix
 	}
-	tlsConfig, err := clientTLS(cfg.TLS)
+	tlsConfig, err := cfg.TLS.Config()
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -124,44 +120,4 @@ func (l *link) registry(ctx context.Context, std stdio, view func(*registry.Stat
 
 func warnings(std stdio) *slog.Logger {
 	return commandLog(std.err, slog.LevelWarn)
-}
-
-// password reads the first line of the file anew at each login.
-func (l *link) password() (string, error) {
-	f, err := os.Open(l.sasl.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("sasl.password_file: %w", err)
-	}
-	defer f.Close()
-	in := bufio.NewScanner(f)
-	if !in.Scan() || in.Text() == "" {
-		return "", errors.Join(fmt.Errorf("sasl.password_file: %s has no first line", l.sasl.PasswordFile), in.Err())
-	}
-	return in.Text(), nil
-}
-
-// clientTLS is nil where the configuration asks for none.
-func clientTLS(t kafka.TLS) (*tls.Config, error) {
-	if t == (kafka.TLS{}) {
-		return nil, nil
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.ca_file: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls.ca_file: %s holds no certificate in PEM form", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.cert_file and tls.key_file: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }

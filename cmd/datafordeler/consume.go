@@ -93,7 +93,7 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 		},
 	}
 	if l.sasl.Mechanism != "" {
-		cfg.SASL = &consumers.SASL{Mechanism: l.sasl.Mechanism, Username: l.sasl.Username, Password: l.password}
+		cfg.SASL = &consumers.SASL{Mechanism: l.sasl.Mechanism, Username: l.sasl.Username, Password: l.sasl.Password}
 	}
 	if *checkpoint != "" {
 		cfg.Checkpoints = writtenFirst{consumers.FileStore(*checkpoint), out}

@@ -139,7 +139,7 @@ func publish(ctx context.Context, std stdio, args []string) (err error) {
 func (l *link) provide(ctx context.Context, std stdio, cfg *providers.Config) error {
 	cfg.Brokers, cfg.Prefix, cfg.TLS = l.brokers, l.prefix, l.tls
 	if l.sasl.Mechanism != "" {
-		cfg.SASL = &providers.SASL{Mechanism: l.sasl.Mechanism, Username: l.sasl.Username, Password: l.password}
+		cfg.SASL = &providers.SASL{Mechanism: l.sasl.Mechanism, Username: l.sasl.Username, Password: l.sasl.Password}
 	}
 	if l.engine == nil {
 		return nil
