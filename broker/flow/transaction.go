@@ -202,7 +202,9 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 		// A stop must not reach into policy: a cancelled evaluation would be an
 		// error, and an error is a denial that stands for ever.
 		pure := context.WithoutCancel(ctx)
+		s.memo.Reset()
 		for _, w := range works {
+			w.memo.Shared = &s.memo
 			g.Go(func() error { return w.process(pure, b, in) })
 		}
 		if err = g.Wait(); err != nil {

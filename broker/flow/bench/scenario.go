@@ -140,7 +140,7 @@ func (s Scenario) Documents() ([]registry.Document, error) {
 			pointer("inntekt/pensjonEllerTrygd/beskrivelse"), pointer("forskuddstrekk/beloep"),
 		},
 		Shielding: &broker.Shielding{
-			When:   broker.Condition{Attribute: "protected", In: []string{"true"}},
+			When:   broker.Condition{Attribute: "protected", NotIn: []string{"false"}},
 			Remove: []broker.Pointer{pointer("opplysningspliktigId"), pointer("virksomhetId")},
 		},
 		Assessment: assessed,
