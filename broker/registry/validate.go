@@ -341,17 +341,9 @@ func (w *world) compileAll(a at, d *broker.Dataset) bool {
 }
 
 // declares asks the compiled versions of a dataset; none compiled is not a fault
-// of the pointer's. Those of a registered dataset are compiled when first asked.
+// of the pointer's.
 func (w *world) declares(id broker.DatasetID, p broker.Pointer, each bool) bool {
-	versions, asked := w.schemas[id]
-	if !asked && w.docs[docKey{KindDataset, string(id)}] == nil {
-		for i := range w.datasets[id].Schemas {
-			if c, err := compile(&w.datasets[id].Schemas[i]); err == nil {
-				versions = append(versions, c)
-			}
-		}
-		w.schemas[id] = versions
-	}
+	versions := w.versions(id)
 	if len(versions) == 0 {
 		return true
 	}
@@ -361,4 +353,19 @@ func (w *world) declares(id broker.DatasetID, p broker.Pointer, each bool) bool 
 		}
 	}
 	return each
+}
+
+// versions are a dataset's compiled schemas; those of a registered dataset are
+// compiled when first asked for.
+func (w *world) versions(id broker.DatasetID) []*jsonschema.Schema {
+	versions, asked := w.schemas[id]
+	if !asked && w.docs[docKey{KindDataset, string(id)}] == nil {
+		for i := range w.datasets[id].Schemas {
+			if c, err := compile(&w.datasets[id].Schemas[i]); err == nil {
+				versions = append(versions, c)
+			}
+		}
+		w.schemas[id] = versions
+	}
+	return versions
 }

@@ -98,18 +98,23 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 	if d == nil || a.doc == nil && a.cause == nil {
 		return // what was registered together fits together
 	}
-	pointer := func(path string, f broker.Pointer) {
+	pointer := func(path string, f broker.Pointer) (declared bool) {
 		if _, err := f.Tokens(); err != nil {
 			w.at(a, path, err.Error(), "")
 		} else if f == "" {
 			w.at(a, path, "the empty pointer is the whole record, with whatever is added to it later", "name the fields")
 		} else if !w.declares(d.ID, f, false) {
 			w.at(a, path, fmt.Sprintf("the schema of dataset %s has no %s", d.ID, f), "correct the pointer, or declare a schema version that has it")
+		} else {
+			return true
 		}
+		return false
 	}
 	for i, f := range p.Fields {
 		path := "fields/" + strconv.Itoa(i)
-		pointer(path, f)
+		if pointer(path, f) {
+			w.leaf(a, path, d, f)
+		}
 		if mark.Covers(f) {
 			w.at(a, path, string(mark)+" is the broker's own, set when it shields a record", "leave it out")
 		}
@@ -127,6 +132,13 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 	}
 	if s := p.Shielding; s != nil {
 		w.condition(a, "shielding/when", d, &s.When)
+		// A value spelled in a way that nobody thought of must shield.
+		if len(s.When.In) > 0 {
+			w.at(a, "shielding/when", fmt.Sprintf("shielding where %s is one of a list leaves every other spelling unshielded", s.When.Attribute), `say which values are NOT protected, with notIn: notIn: ["false"]`)
+		}
+		if slices.Contains(s.When.NotIn, "") {
+			w.at(a, "shielding/when", fmt.Sprintf("the empty value in notIn leaves a record without %s unshielded", s.When.Attribute), "leave it out: what is not known is protected")
+		}
 		for i, f := range s.Remove {
 			pointer("shielding/remove/"+strconv.Itoa(i), f)
 		}
@@ -134,6 +146,27 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 			w.at(a, "shielding", "shielding removes named fields or the whole body", "give remove, or body: true, not both")
 		}
 	}
+}
+
+// leaf refuses a field in which an object can stand: what a later schema version
+// adds to the object, or a provider to an open one, would leave as well.
+func (w *world) leaf(a at, path string, d *broker.Dataset, f broker.Pointer) {
+	versions := w.versions(d.ID)
+	if isLeaf(versions, f) {
+		return
+	}
+	remedy := "give it a type in the schema that is neither object nor a list of them, or name the members that the schema has below it"
+	if below, more := leavesBelow(versions, f); len(below) > 0 {
+		names := make([]string, len(below))
+		for i, p := range below {
+			names[i] = string(p)
+		}
+		remedy = "name its fields one by one: " + strings.Join(names, ", ")
+		if more {
+			remedy += ", and others"
+		}
+	}
+	w.at(a, path, fmt.Sprintf("%s may be an object by the schema of dataset %s, and all that is ever added to it would leave", f, d.ID), remedy)
 }
 
 func (w *world) condition(a at, path string, d *broker.Dataset, c *broker.Condition) {
