@@ -40,8 +40,29 @@ type Config struct {
 
 // Keystore says where the keys are.
 type Keystore struct {
-	// Path of the file, with mode 0600, outside the data directory.
+	// Path of the file, with mode 0600, outside the data directory. Left empty,
+	// it is the data directory's name with .keys after it, beside that; for
+	// Apache Kafka it is datafordeler.keys.
 	Path string `yaml:"path"`
+}
+
+// keystorePath is where the keys are: what every command goes by, so that
+// --data and --config mean the same file.
+func (c Config) keystorePath() string {
+	switch {
+	case c.Keystore.Path != "":
+		return c.Keystore.Path
+	case c.Engine == kafka.EngineKafka:
+		return "datafordeler.keys"
+	}
+	dir := filepath.Clean(c.Data)
+	if base := filepath.Base(dir); base == "." || base == ".." {
+		// Beside the directory that is meant: "..keys" would be inside it.
+		if full, err := filepath.Abs(dir); err == nil {
+			dir = full
+		}
+	}
+	return dir + ".keys"
 }
 
 // HTTP is the address that is listened on.
@@ -60,12 +81,11 @@ type Log struct {
 
 func defaultConfig() Config {
 	return Config{
-		Config:   kafka.Defaults(),
-		Keystore: Keystore{Path: "datafordeler.keys"},
-		Intake:   intake.Defaults(),
-		Flow:     flow.Defaults(),
-		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
-		Log:      Log{Level: "info", Format: "text"},
+		Config: kafka.Defaults(),
+		Intake: intake.Defaults(),
+		Flow:   flow.Defaults(),
+		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
+		Log:    Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -103,10 +123,8 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}
 	}
-	if c.Keystore.Path == "" {
-		faults = append(faults, fmt.Errorf("keystore.path: name a file outside the data directory"))
-	} else if c.Engine == kafka.EngineEmbedded && within(c.Data, c.Keystore.Path) {
-		faults = append(faults, fmt.Errorf("keystore.path: %s lies inside the data directory %s; a copy of the data must not carry the keys: name a file outside it", c.Keystore.Path, c.Data))
+	if keys := c.keystorePath(); c.Engine == kafka.EngineEmbedded && within(c.Data, keys) {
+		faults = append(faults, fmt.Errorf("keystore.path: %s lies inside the data directory %s; a copy of the data must not carry the keys: name a file outside it", keys, c.Data))
 	}
 	if c.Retention.Source > 0 && c.Retention.Source < c.Intake.WindowAge {
 		faults = append(faults, fmt.Errorf("retention.source: %v is shorter than intake.window_age, %v: repeats could not be recognised after a restart", c.Retention.Source, c.Intake.WindowAge))

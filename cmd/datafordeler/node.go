@@ -65,17 +65,17 @@ func (n *node) open(ctx context.Context, withKeys bool) error {
 	n.control.View(func(st *registry.State) { registered = st.Keystore() })
 	var created bool
 	if registered == "" {
-		n.ring, created, err = keys.OpenOrCreate(n.cfg.Keystore.Path, time.Now())
-	} else if n.ring, err = keys.Open(n.cfg.Keystore.Path); errors.Is(err, fs.ErrNotExist) {
+		n.ring, created, err = keys.OpenOrCreate(n.cfg.keystorePath(), time.Now())
+	} else if n.ring, err = keys.Open(n.cfg.keystorePath()); errors.Is(err, fs.ErrNotExist) {
 		// A new one would find no case and no consent that stands.
 		return fmt.Errorf("keystore %s is not there, and what is registered was hashed with one (fingerprint %s): "+
-			"put a copy of it there, with mode 0600", n.cfg.Keystore.Path, registered)
+			"put a copy of it there, with mode 0600", n.cfg.keystorePath(), registered)
 	}
 	if err != nil {
 		return err
 	}
 	if created {
-		n.log.Info("made a keystore: keep a copy of it, apart from the data", "path", n.cfg.Keystore.Path)
+		n.log.Info("made a keystore: keep a copy of it, apart from the data", "path", n.cfg.keystorePath())
 	}
 	return n.holdKeys(ctx)
 }
@@ -91,7 +91,7 @@ func (n *node) holdKeys(ctx context.Context) error {
 			return st.Link(time.Now(), "datafordeler", registry.RegisterKeystore(check, ""))
 		}
 		return nil, fmt.Errorf("the keystore %s is not the one that this broker's records were hashed with (fingerprint %s, registered %s): "+
-			"put a copy of the right one there", n.cfg.Keystore.Path, check, st.Keystore())
+			"put a copy of the right one there", n.cfg.keystorePath(), check, st.Keystore())
 	})
 	return err
 }

@@ -58,12 +58,10 @@ func (p place) open(ctx context.Context, std stdio, withKeys bool) (*node, error
 	return openNode(ctx, cfg, commandLog(std.err, slog.LevelWarn), kafka.Attach, withKeys)
 }
 
-// dataConfig is the preset for a data directory of the embedded engine: its
-// keystore stands beside it.
+// dataConfig is the preset for a data directory of the embedded engine.
 func dataConfig(dir string) Config {
 	cfg := defaultConfig()
 	cfg.Engine, cfg.Data = kafka.EngineEmbedded, dir
-	cfg.Keystore.Path = strings.TrimRight(dir, "/") + ".keys"
 	return cfg
 }
 
