@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,7 @@ func registryCommand() command {
        datafordeler registry log [--json]
        datafordeler registry case open|end --subscription S [--from T] [--to T] --actor NAME < ids
        datafordeler registry consent give|withdraw --consumer N --dataset D --purpose P [--to T] --actor NAME < ids
+       datafordeler registry delegation withdraw --id D --actor NAME [--wait 30s]
 
 apply declares organisations, datasets, legal bases, rights packages, mailboxes,
 agreements, subscriptions and delegations from YAML. All of it is validated
@@ -82,6 +84,8 @@ change binds on every running instance, or tells after --wait that it does not
 yet.
 case and consent read identifiers from standard input, one a line, and hash them
 here: they stand in no argument, log or event.
+delegation withdraw ends a supplier's leave to receive for a consumer, for good:
+the next one has a name of its own.
 KIND: organisation dataset basis package mailbox agreement subscription delegation.
 ` + placeHelp + `
 Examples:
@@ -91,7 +95,7 @@ Examples:
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("what? apply, get, log, case or consent")
+				return usagef("what? apply, get, log, case, consent or delegation")
 			}
 			switch verb, rest := args[0], args[1:]; verb {
 			case "apply":
@@ -104,13 +108,35 @@ Examples:
 				return registrySubjects(ctx, std, "case", rest)
 			case "consent":
 				return registrySubjects(ctx, std, "consent", rest)
+			case "delegation":
+				return registryDelegation(ctx, std, rest)
 			case "-h", "--help":
 				return flag.ErrHelp
 			default:
-				return usagef("no verb %q: apply, get, log, case or consent", verb)
+				return usagef("no verb%s: apply, get, log, case, consent or delegation", quoted(verb))
 			}
 		},
 	}
+}
+
+// quoted is " \"id\"" for a message, or "" for what cannot be a name: a person's
+// number typed in the wrong place must not stand in a terminal's log.
+func quoted(id string) string {
+	for part := range strings.SplitSeq(id, "/") { // a rights package's has its version
+		if broker.CheckName(part) != nil {
+			return ""
+		}
+	}
+	return fmt.Sprintf(" %q", id)
+}
+
+// timeFlag reads a flag's time; "" is none.
+func timeFlag(name, value string) (time.Time, error) {
+	t, err := broker.ParseTime(value)
+	if err != nil {
+		return t, usagef("--%s%s: want a time such as 2026-01-31 or 2026-01-31T12:00:00Z", name, quoted(value))
+	}
+	return t, nil
 }
 
 // files collects a repeated flag.
@@ -242,7 +268,7 @@ func registryGet(ctx context.Context, std stdio, args []string) error {
 		}
 	}
 	if id != "" && shown == 0 {
-		return fmt.Errorf("no %s %q is registered", fs.Arg(0), id)
+		return fmt.Errorf("no %s%s is registered", fs.Arg(0), quoted(id))
 	}
 	return nil
 }
@@ -266,7 +292,7 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 	case registry.KindDelegation:
 		return anys(st.Delegations()), nil
 	}
-	return nil, usagef("no kind %q: there are %v", kind, registry.Kinds())
+	return nil, usagef("no kind%s: there are %v", quoted(string(kind)), registry.Kinds())
 }
 
 func anys[T any](s []T) []any {
@@ -351,10 +377,17 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 	}
 	var valid broker.Interval
 	var err1, err2 error
-	valid.From, err1 = broker.ParseTime(*from)
-	valid.To, err2 = broker.ParseTime(*to)
-	if err := errors.Join(err1, err2); err != nil {
-		return usageError{err}
+	valid.From, err1 = timeFlag("from", *from)
+	valid.To, err2 = timeFlag("to", *to)
+	if err := cmp.Or(err1, err2); err != nil {
+		return err
+	}
+	// What is read as a name is checked before anything says it.
+	if broker.CheckName(*consumer) != nil && *consumer != "" {
+		return usagef("--consumer: want an organisation number, nine digits whose check digit fits")
+	}
+	if err := broker.CheckName(*purpose); err != nil && *purpose != "" {
+		return usagef("--purpose: want the purpose of an agreement")
 	}
 	now := time.Now()
 	if valid.From.IsZero() {
@@ -378,7 +411,7 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 		case "case open", "case end":
 			t := st.Terms(broker.SubscriptionID(*sub))
 			if t == nil {
-				return nil, usagef("--subscription: no subscription %q is registered", *sub)
+				return nil, usagef("--subscription: no subscription%s is registered", quoted(*sub))
 			}
 			var ids []string
 			if ids, err = subjectsOf(t.Dataset, listed); err == nil {
@@ -387,14 +420,14 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 		case "consent give", "consent withdraw":
 			d := st.Dataset(broker.DatasetID(*dataset))
 			if d == nil {
-				return nil, usagef("--dataset: no dataset %q is registered", *dataset)
+				return nil, usagef("--dataset: no dataset%s is registered", quoted(*dataset))
 			}
 			var ids []string
 			if ids, err = subjectsOf(d, listed); err == nil {
 				changes, err = s.consents(d, broker.OrgNumber(*consumer), broker.Purpose(*purpose), ids, verb == "withdraw")
 			}
 		default:
-			return nil, usagef("no %s %q", what, verb)
+			return nil, usagef("no %s verb%s", what, quoted(verb))
 		}
 		if err != nil {
 			return nil, err
@@ -406,6 +439,49 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 		return err
 	}
 	fmt.Fprintf(std.out, "%d of %d changed\n", count, len(listed))
+	return n.reportBinding(ctx, std, rev, *wait)
+}
+
+// registryDelegation withdraws a supplier's leave to act. It is given by apply.
+func registryDelegation(ctx context.Context, std stdio, args []string) error {
+	if len(args) == 0 || args[0] != "withdraw" {
+		return usagef("delegation what? withdraw; give one with: datafordeler registry apply")
+	}
+	fs := newFlags("registry delegation")
+	where := placeFlags(fs)
+	id := fs.String("id", "", "")
+	actor := fs.String("actor", "", "")
+	wait := fs.Duration("wait", 30*time.Second, "")
+	if err := parse(fs, args[1:], 0, 0); err != nil {
+		return err
+	}
+	if *id == "" {
+		return usagef("--id is missing: which delegation? See: datafordeler registry get delegation")
+	}
+	if *actor == "" {
+		return usagef("--actor is missing: who decides this? It stands in the registry's log")
+	}
+	n, err := where.open(ctx, std, false)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	now, what := time.Now(), "withdrawn"
+	rev, err := n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
+		d := broker.DelegationID(*id)
+		if st.Delegation(d) == nil {
+			return nil, usagef("--id: no delegation%s is registered; see: datafordeler registry get delegation", quoted(*id))
+		}
+		if w, ok := st.DelegationWithdrawn(d); ok {
+			what = "was withdrawn before, " + w.At.Format(time.RFC3339)
+			return nil, nil
+		}
+		return st.Link(now, *actor, registry.WithdrawDelegation(d, now))
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "delegation %s %s\n", *id, what)
 	return n.reportBinding(ctx, std, rev, *wait)
 }
 
