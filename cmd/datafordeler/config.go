@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -125,6 +126,9 @@ func (c Config) Validate() error {
 	}
 	if keys := c.keystorePath(); c.Engine == kafka.EngineEmbedded && within(c.Data, keys) {
 		faults = append(faults, fmt.Errorf("keystore.path: %s lies inside the data directory %s; a copy of the data must not carry the keys: name a file outside it", keys, c.Data))
+	}
+	if c.Engine == kafka.EngineEmbedded && c.Flow.SessionTimeout < 6*time.Second {
+		faults = append(faults, fmt.Errorf("flow.session_timeout: %v is below the 6s that the embedded engine takes", c.Flow.SessionTimeout))
 	}
 	if c.Retention.Source > 0 && c.Retention.Source < c.Intake.WindowAge {
 		faults = append(faults, fmt.Errorf("retention.source: %v is shorter than intake.window_age, %v: repeats could not be recognised after a restart", c.Retention.Source, c.Intake.WindowAge))
