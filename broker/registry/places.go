@@ -193,9 +193,9 @@ func (at place) shape() shape {
 		switch h {
 		case wholly:
 			bound = true
-			all &= shapeOf(s, map[*jsonschema.Schema]bool{})
+			all &= shapes{}.of(s)
 		case partly:
-			some |= shapeOf(s, map[*jsonschema.Schema]bool{})
+			some |= shapes{}.of(s)
 		default:
 			some = anything
 		}
@@ -206,21 +206,32 @@ func (at place) shape() shape {
 	return some
 }
 
-// shapeOf is what a value that follows the schema may be, or more: what cannot be
-// told without a record is taken to be possible. within are the schemas that
-// ask, so that a circle of references ends.
-func shapeOf(s *jsonschema.Schema, within map[*jsonschema.Schema]bool) shape {
-	if s == nil || within[s] {
+// of is what a value that follows the schema may be, or more: what cannot be
+// told without a record is taken to be possible, and so is what a circle of
+// references comes back to.
+func (known shapes) of(s *jsonschema.Schema) shape {
+	if s == nil {
 		return anything
 	}
+	if is, ok := known[s]; ok {
+		return is
+	}
+	known[s] = anything
+	is := known.all(s)
+	known[s] = is
+	return is
+}
+
+// shapes are those known, or being found, so that each is found once.
+type shapes map[*jsonschema.Schema]shape
+
+func (known shapes) all(s *jsonschema.Schema) shape {
 	if s.Bool != nil {
 		if *s.Bool {
 			return anything
 		}
 		return 0
 	}
-	within[s] = true
-	defer delete(within, s)
 	is := anything
 	if s.Types != nil {
 		is &= shapeOfTypes(s.Types.ToStrings())
@@ -236,30 +247,30 @@ func shapeOf(s *jsonschema.Schema, within map[*jsonschema.Schema]bool) shape {
 		is &= any
 	}
 	first, rest := tuple(s)
-	each := shapeOf(rest, within)
+	each := known.of(rest)
 	for _, e := range first {
-		each |= shapeOf(e, within)
+		each |= known.of(e)
 	}
 	if each&^scalar == 0 {
 		is &^= deep
 	}
 	if s.Ref != nil {
-		is &= shapeOf(s.Ref, within)
+		is &= known.of(s.Ref)
 	}
 	for _, n := range s.AllOf {
-		is &= shapeOf(n, within)
+		is &= known.of(n)
 	}
 	for _, alternatives := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf} {
 		var any shape
 		for _, n := range alternatives {
-			any |= shapeOf(n, within)
+			any |= known.of(n)
 		}
 		if len(alternatives) > 0 {
 			is &= any
 		}
 	}
 	if s.If != nil {
-		is &= shapeOf(s.Then, within) | shapeOf(s.Else, within)
+		is &= known.of(s.Then) | known.of(s.Else)
 	}
 	return is
 }
@@ -311,6 +322,7 @@ func isLeaf(versions []*jsonschema.Schema, p broker.Pointer) bool {
 const (
 	maxLeaves    = 20
 	maxLeafDepth = 12
+	maxLeafSteps = 5_000
 )
 
 // leavesBelow are the declared leaves below a pointer, by name; more reports that
@@ -318,8 +330,9 @@ const (
 func leavesBelow(versions []*jsonschema.Schema, p broker.Pointer) (leaves []broker.Pointer, more bool) {
 	found := map[broker.Pointer]bool{}
 	for _, s := range versions {
+		steps := maxLeafSteps
 		for _, at := range places(s, p) {
-			at.leaves(p, maxLeafDepth, map[string]bool{}, found)
+			at.leaves(p, maxLeafDepth, &steps, map[string]bool{}, found)
 		}
 	}
 	for _, f := range slices.Sorted(maps.Keys(found)) {
@@ -336,9 +349,9 @@ func leavesBelow(versions []*jsonschema.Schema, p broker.Pointer) (leaves []brok
 
 // leaves notes the leaves at and below a place. within are the places above: what
 // stands below one of them again has no end of names.
-func (at place) leaves(p broker.Pointer, depth int, within map[string]bool, found map[broker.Pointer]bool) {
+func (at place) leaves(p broker.Pointer, depth int, steps *int, within map[string]bool, found map[broker.Pointer]bool) {
 	key := at.key()
-	if depth == 0 || len(at) == 0 || within[key] || len(found) > 50*maxLeaves {
+	if *steps--; *steps < 0 || depth == 0 || len(at) == 0 || within[key] {
 		return
 	}
 	if at.shape()&^leaf == 0 {
@@ -354,9 +367,9 @@ func (at place) leaves(p broker.Pointer, depth int, within map[string]bool, foun
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		at.member(name).leaves(p+"/"+broker.Pointer(escape.Replace(name)), depth-1, within, found)
+		at.member(name).leaves(p+"/"+broker.Pointer(escape.Replace(name)), depth-1, steps, within, found)
 	}
-	at.elements().leaves(p, depth-1, within, found)
+	at.elements().leaves(p, depth-1, steps, within, found)
 }
 
 // escape writes a name as a token of a JSON Pointer (RFC 6901, section 3).

@@ -3,6 +3,8 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -79,6 +81,29 @@ func TestLeavesOfCircles(t *testing.T) {
 		t.Error("an object taken for a leaf")
 	}
 	if below, _ := leavesBelow([]*jsonschema.Schema{s}, "/a"); len(below) == 0 || below[len(below)-1] != "/a/b" {
+		t.Errorf("leaves %v", below)
+	}
+}
+
+// Schemas that double at every step, and objects that all lead to each other, are
+// gone through in bounds: without them this test would not end.
+func TestLeavesOfTangles(t *testing.T) {
+	double, tangle := &strings.Builder{}, &strings.Builder{}
+	for i := range 64 {
+		fmt.Fprintf(double, `"d%d":{"allOf":[{"$ref":"#/$defs/d%d"},{"$ref":"#/$defs/d%d"}]},`, i, i+1, i+1)
+	}
+	for i := range 16 {
+		fmt.Fprintf(tangle, `"t%d":{"properties":{`, i)
+		for j := range 16 {
+			fmt.Fprintf(tangle, `"p%d":{"$ref":"#/$defs/t%d"},`, j, j)
+		}
+		tangle.WriteString(`"x":{"type":"object"}}},`)
+	}
+	s := compiled(t, `{"properties":{"a":{"$ref":"#/$defs/d0"},"b":{"$ref":"#/$defs/t0"}},"$defs":{`+double.String()+tangle.String()+`"d64":{"type":"string"}}}`)
+	if !isLeaf([]*jsonschema.Schema{s}, "/a") {
+		t.Error("a string is a leaf, however it is said")
+	}
+	if below, _ := leavesBelow([]*jsonschema.Schema{s}, "/b"); len(below) != 0 {
 		t.Errorf("leaves %v", below)
 	}
 }
