@@ -18,6 +18,8 @@
 //   - A value on the way that is neither object nor array is not allowed by a
 //     pointer to something below it, and is left out.
 //   - What a pointer reaches is allowed whole, null and empty lists included.
+//     The registry takes only pointers to single values, and lists of them, by
+//     every schema version that declares them, so that "whole" has no members.
 //
 // The order of elements is kept, and so is which allowed values stand together
 // in one element: that is what the pointers say together.
@@ -33,7 +35,8 @@
 //
 // If it cannot be told whether the condition holds, because the attribute is
 // missing or empty, the record is shielded, unless the condition itself names
-// the empty string.
+// the empty string. The registry takes only conditions that say who is not
+// protected, by notIn and never the empty string: every other spelling shields.
 package minimise
 
 import (
