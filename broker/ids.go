@@ -39,7 +39,8 @@ type (
 // 3,2,7,6,5,4,3,2).
 func ParseOrgNumber(s string) (OrgNumber, error) {
 	if len(s) != 9 {
-		return "", fmt.Errorf("organisation number %q: want 9 digits, have %d characters", s, len(s))
+		// Not repeated: what has another length may be a person's number.
+		return "", fmt.Errorf("organisation number: want 9 digits, have %d characters", len(s))
 	}
 	weights := [8]int{3, 2, 7, 6, 5, 4, 3, 2}
 	sum := 0

@@ -99,7 +99,7 @@ func run(ctx context.Context, std stdio, args []string) int {
 		fmt.Fprintf(std.err, "datafordeler %s: %v\n", c.name, err)
 		return exitFailed
 	}
-	fmt.Fprintf(std.err, "datafordeler: no command %q. See: datafordeler help\n", name)
+	fmt.Fprintf(std.err, "datafordeler: no command%s. See: datafordeler help\n", quoted(name))
 	return exitUsage
 }
 
@@ -130,7 +130,7 @@ func parse(fs *flag.FlagSet, args []string, min, max int) error {
 	if n := fs.NArg(); n < min {
 		return usagef("too few arguments")
 	} else if n > max {
-		return usagef("unexpected argument %q", fs.Arg(max))
+		return usagef("too many arguments: %d where at most %d are taken", n, max) // not which: it may be somebody's number
 	}
 	return nil
 }

@@ -365,7 +365,7 @@ func (a *audit) decision(where string, m *message, x *rule, d *broker.Decision, 
 	if _, twice := a.permits[key]; twice {
 		t.Errorf("%s offset %d: %s was decided twice", where, m.offset, x.id)
 	}
-	protected := m.headers["ce_protected"] == "true"
+	protected := m.headers["ce_protected"] != "false"
 	if due.compare = d.ID[0]%a.sample == 0 || protected; due.compare {
 		var v any
 		if err := unmarshal(m.value, &v); err != nil {
