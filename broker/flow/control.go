@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -196,7 +197,17 @@ var ErrConflict = errors.New("the registry kept changing while this change was b
 // all of them lose, and plan is asked again on the new state. It returns the
 // revision after the events, folded here. No events is no change.
 func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
-	for range 20 {
+	const tries = 100
+	for try := range tries {
+		if try > 0 {
+			// Rivals that lost together must not come again together.
+			wait := time.Duration(mathrand.IntN(1+min(try, 20)*5)) * time.Millisecond
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return 0, errors.Join(ErrConflict, ctx.Err())
+			}
+		}
 		c.mu.RLock()
 		events, err := plan(c.state)
 		rev := c.state.Revision()

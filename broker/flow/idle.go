@@ -37,6 +37,7 @@ func (s *session) commitIdle(ctx context.Context) error {
 	}
 	offsets := map[string]map[int32]kgo.EpochOffset{}
 	meta := map[topicPartition]string{}
+	gens := map[topicPartition]uint64{}
 	var idle []*partition
 	for tp, p := range s.loaded {
 		if p.stored && p.committed >= rev {
@@ -46,18 +47,21 @@ func (s *session) commitIdle(ctx context.Context) error {
 			offsets[tp.topic] = map[int32]kgo.EpochOffset{}
 		}
 		offsets[tp.topic][tp.partition] = kgo.EpochOffset{Epoch: -1, Offset: p.next}
-		meta[tp] = p.metadata(p.next, rev).String()
+		meta[tp], gens[tp] = p.metadata(p.next, rev).String(), p.gen
 		idle = append(idle, p.partition)
 	}
 	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.broker.cfg.SessionTimeout)
 	defer cancel()
 	var failed error
 	commitCtx = kgo.PreCommitFnContext(commitCtx, func(req *kmsg.OffsetCommitRequest) error {
+		if err := asMember(req.MemberID, req.Generation); err != nil {
+			return err
+		}
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
 				p := &req.Topics[i].Partitions[j]
 				tp := topicPartition{req.Topics[i].Topic, p.Partition}
-				if !s.owns(tp) {
+				if !s.owns(tp, gens[tp]) {
 					return fmt.Errorf("%s/%d: %w", tp.topic, tp.partition, errNotOwned)
 				}
 				m, ok := meta[tp]
@@ -82,6 +86,18 @@ func (s *session) commitIdle(ctx context.Context) error {
 	}
 	for _, p := range idle {
 		p.committed, p.stored = rev, true
+	}
+	return nil
+}
+
+// asMember refuses a commit in nobody's name. A client that the group has
+// dropped forgets its member id and generation, and what it commits then looks
+// like the commit of a consumer without a group: Kafka takes that from anyone
+// when the group is empty, and in a transaction always. An instance that woke
+// after all others had gone would set offsets back.
+func asMember(member string, generation int32) error {
+	if member == "" || generation < 0 {
+		return fmt.Errorf("%w: the group has dropped this instance", errNotOwned)
 	}
 	return nil
 }

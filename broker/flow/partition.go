@@ -152,20 +152,17 @@ func unsettled(err error) error {
 
 // overtake settles decisions that lie beyond the committed offset. On Apache
 // Kafka a transaction has both or neither, so there the offset has expired or
-// was set back by hand. On the embedded engine a kill between two of its files
-// may leave the offset behind. What was decided stands, and reading goes on
-// after it.
+// was set back. On the embedded engine a kill between two of its files may leave
+// the offset behind. Whatever it was: what was decided stands, nothing is decided
+// twice, and reading goes on after it.
 func (s *session) overtake(p *partition, committed int64) error {
 	if p.decided <= committed {
 		return nil
 	}
-	if !s.broker.engine.Embedded() && p.stored {
-		return stop(fmt.Errorf("decisions up to offset %d are committed, but the group's offset is %d: another group's decisions, "+
-			"or an offset set back by hand. Set it to %d", p.decided-1, committed, p.decided))
-	}
-	s.broker.log.Warn("what was decided reaches beyond the group's offset, which is lost: going on after it",
+	s.broker.log.Warn("what was decided reaches beyond the group's offset, which was lost or set back: going on after what was decided",
 		"topic", p.topic, "partition", p.number, "committed", committed, "next", p.decided)
 	p.next, p.stored = p.decided, false // commitIdle writes it
+	s.moved[topicPartition{p.topic, p.number}] = true
 	s.txn.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.number: {Epoch: -1, Offset: p.next}}})
 	return nil
 }

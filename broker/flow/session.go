@@ -34,11 +34,13 @@ type session struct {
 	mu       sync.Mutex
 	assigned map[topicPartition]uint64 // → generation of the assignment
 	owned    map[topicPartition]bool   // what the group's last assignment names
+	member   string                    // that it was made to
 	gen      uint64
 
 	// Owned by run.
 	loaded  map[topicPartition]loadedPartition
 	waiting map[topicPartition]time.Time // assigned and not settled yet → since
+	moved   map[topicPartition]bool      // set to another offset in this turn: what was fetched is void
 	topics  []string                     // consumed
 	works   []*work
 	builder builder
@@ -57,6 +59,7 @@ func (b *Broker) newSession(topics []string) (*session, error) {
 		assigned: map[topicPartition]uint64{},
 		loaded:   map[topicPartition]loadedPartition{},
 		waiting:  map[topicPartition]time.Time{},
+		moved:    map[topicPartition]bool{},
 		topics:   slices.Clone(topics),
 		builder:  builder{topics: b.topics, limits: b.limits, log: b.log},
 	}
@@ -69,8 +72,12 @@ func (b *Broker) newSession(topics []string) (*session, error) {
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
 	)...)
+	// The group may answer before this returns; own waits for the lock.
+	s.mu.Lock()
 	var err error
-	if s.txn, err = kgo.NewGroupTransactSession(opts...); err != nil {
+	s.txn, err = kgo.NewGroupTransactSession(opts...)
+	s.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	s.adm = kadm.NewClient(s.txn.Client())
@@ -116,10 +123,17 @@ func (a assignments) ParseSyncAssignment(b []byte) (map[string][]int32, error) {
 	return assigned, err
 }
 
-// own takes note of all that this member has in the group's new generation.
+// own takes note of all that this member has in the group's new generation. A
+// new member had lost everything in between, whatever it gets back: others may
+// have gone on, so nothing that is loaded may be committed. That the client has
+// handed over what was lost is not to be relied on; see above.
 func (s *session) own(all map[string][]int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if member, _ := s.txn.Client().GroupMetadata(); s.member != member {
+		s.member = member
+		clear(s.assigned)
+	}
 	s.owned = map[topicPartition]bool{}
 	for t, ps := range all {
 		for _, p := range ps {
@@ -133,10 +147,12 @@ func (s *session) own(all map[string][]int32) {
 	}
 }
 
-func (s *session) owns(tp topicPartition) bool {
+// owns reports whether a partition is this member's, and what was loaded of it
+// under gen is still what counts.
+func (s *session) owns(tp topicPartition, gen uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owned[tp]
+	return s.owned[tp] && s.assigned[tp] == gen
 }
 
 // run goes on until ctx ends (nil), or until the session cannot be trusted.
@@ -174,6 +190,7 @@ func (s *session) run(ctx context.Context) error {
 					return err
 				}
 			}
+			clear(s.moved)
 			continue
 		}
 		fetches := s.poll(ctx)
@@ -204,6 +221,7 @@ func (s *session) run(ctx context.Context) error {
 				return err
 			}
 		}
+		clear(s.moved)
 		if err := s.commitIdle(ctx); err != nil {
 			return err
 		}

@@ -344,6 +344,50 @@ func TestInstancesComeAndGo(t *testing.T) {
 	}
 }
 
+// An offset that was set back, by whomever, makes nothing be decided twice.
+func TestOffsetSetBack(t *testing.T) {
+	t.Parallel()
+	s := ready(t)
+	s.start()
+	for i := range 6 {
+		s.publishLine(fmt.Sprintf("id=e%d person=p%d", i, i))
+	}
+	s.drain(s.ctx)
+	s.stop()
+	adm := kadm.NewClient(s.client)
+	committed, err := adm.FetchOffsets(s.ctx, s.cfg.Group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := kadm.Offsets{}
+	committed.Each(func(o kadm.OffsetResponse) {
+		o.At = 0 // the metadata stays
+		back.Add(o.Offset)
+	})
+	if err := adm.CommitAllOffsets(s.ctx, s.cfg.Group, back); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.publishLine("id=e7 person=p7")
+	s.drain(s.ctx)
+	s.stop()
+	s.checkAll() // it fails on a range that begins anew
+}
+
+// A client that the group has dropped commits in nobody's name, which Kafka
+// takes from anyone when the group is empty.
+func TestCommitInNobodysName(t *testing.T) {
+	for _, c := range []struct {
+		member     string
+		generation int32
+		ok         bool
+	}{{"m", 3, true}, {"m", 0, true}, {"", 3, false}, {"m", -1, false}, {"", -1, false}} {
+		if err := asMember(c.member, c.generation); (err == nil) != c.ok || err != nil && !transient(err) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
 func (h *harness) count(topic string) int {
 	n := 0
 	if err := each(context.Background(), h.engine, topic, func(*kgo.Record) error { n++; return nil }); err != nil {

@@ -116,6 +116,9 @@ func (s *session) takeWorks(fetches kgo.Fetches) []*work {
 	}()
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		tp := topicPartition{f.Topic, f.Partition}
+		if s.moved[tp] {
+			return // fetched before it was moved; it is fetched again from there
+		}
 		p, ok := s.loaded[tp]
 		if _, waiting := s.waiting[tp]; waiting && len(f.Records) > 0 {
 			// Not settled yet: to be read again when it is.
@@ -281,6 +284,9 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 // client may name partitions of which this transaction has nothing; they stay
 // where they are, and take the revision along.
 func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work][]mark) (idle []*partition, err error) {
+	if err := asMember(req.MemberID, req.Generation); err != nil {
+		return nil, err
+	}
 	decided := make(map[topicPartition]*work, len(works))
 	for _, w := range works {
 		decided[topicPartition{w.part.topic, w.part.number}] = w
