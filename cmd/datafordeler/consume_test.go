@@ -77,7 +77,7 @@ func TestConsumeCommandFaults(t *testing.T) {
 		"from":         {[]string{"--brokers", brokers, "--mailbox", "m", "--from", "yesterday"}, 2, "2026-01-31"},
 		"limit":        {[]string{"--brokers", brokers, "--mailbox", "m", "--limit", "-1"}, 2, "--limit"},
 		"two forms":    {[]string{"--brokers", brokers, "--mailbox", "m", "--json", "--data-only"}, 2, "exclude"},
-		"an argument":  {[]string{"--brokers", brokers, "--mailbox", "m", "x"}, 2, `"x"`},
+		"an argument":  {[]string{"--brokers", brokers, "--mailbox", "m", "x"}, 2, "too many arguments"},
 		"unregistered": {[]string{"--data", t.TempDir(), "--mailbox", "m"}, 1, "not registered"},
 	} {
 		t.Run(name, func(t *testing.T) {
