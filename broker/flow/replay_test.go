@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
+	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
 )
 
@@ -120,4 +123,28 @@ func small(h *harness, id string, person int) *kgo.Record {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: kv[0], Value: []byte(kv[1])})
 	}
 	return r
+}
+
+// Every route delivers values only: an object that an open schema let in at an
+// agreed field is a denial, not a delivery.
+func TestRoutesDeliverOnlyValues(t *testing.T) {
+	s := ready(t)
+	var doc jsondoc.Doc
+	if err := doc.Parse([]byte(`{"person":{"new":1}}`), 64); err != nil {
+		t.Fatal(err)
+	}
+	s.control.View(func(st *registry.State) {
+		w, err := (&builder{topics: s.topics, limits: s.limits, log: s.log}).build(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for terms, r := range w.routes {
+			if out, _, err := r.projection.Append(nil, &doc, []string{"0301", "false"}); !errors.Is(err, minimise.ErrObject) {
+				t.Errorf("%s: %s, %v", terms.Subscription.ID, out, err)
+			}
+		}
+		if len(w.routes) == 0 {
+			t.Error("no routes")
+		}
+	})
 }

@@ -89,6 +89,7 @@ func (b *builder) build(s *registry.State) (*world, error) {
 		if r.projection, err = minimise.Compile(t.Package, t.Dataset); err != nil {
 			return nil, fmt.Errorf("rights package %s: %w", t.Package.ID, err)
 		}
+		r.projection = r.projection.OnlyValues()
 		if r.prepared, err = b.engine.Prepare(t); err != nil {
 			b.log.Error("policy could not be prepared: every record of this subscription is denied",
 				"subscription", t.Subscription.ID, "err", err)

@@ -62,6 +62,8 @@ type Projection struct {
 	body           bool
 	shielded       tree
 	shieldedFields []broker.Pointer
+
+	onlyValues bool // see OnlyValues
 }
 
 // tree is an allow-list or, below a value that is kept whole, a list of what

@@ -139,6 +139,50 @@ func TestNotAnObject(t *testing.T) {
 	}
 }
 
+// What a package names is delivered as a value, or the record is not: nothing
+// that it does not name leaves within an object that an open schema let in.
+func TestOnlyValues(t *testing.T) {
+	plain := compile(t, rights("/a", "/b/c"))
+	p := plain.OnlyValues()
+	for _, c := range []struct {
+		data string
+		ok   bool
+	}{
+		{`{"a":1,"b":{"c":"x"}}`, true},
+		{`{"a":[1,"x",null],"b":[{"c":1},{"c":2}]}`, true},
+		{`{"a":[[1],[]],"secret":{"x":1}}`, true},
+		{`{"b":{"d":{"x":1}}}`, true}, // beside the field
+		{`{"a":{"new":1}}`, false},
+		{`{"a":{}}`, false},
+		{`{"a":[1,{"new":1}]}`, false},
+		{`{"a":[[{"new":1}]]}`, false},
+		{`{"b":[{"c":1},{"c":{"new":1}}]}`, false},
+	} {
+		var doc jsondoc.Doc
+		if err := doc.Parse([]byte(c.data), 64); err != nil {
+			t.Fatal(err)
+		}
+		want, _, err := plain.Append(nil, &doc, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := p.Append([]byte("x"), &doc, nil)
+		switch {
+		case c.ok && (err != nil || string(got) != "x"+string(want)):
+			t.Errorf("%s: %s, %v; want %s", c.data, got, err, want)
+		case !c.ok && (err != ErrObject || string(got) != "x"):
+			t.Errorf("%s: %s, %v; want it refused and dst as it was", c.data, got, err)
+		}
+	}
+	var doc jsondoc.Doc
+	if err := doc.Parse([]byte(`{"a":1}`), 64); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := compile(t, rights("")).OnlyValues().Append(nil, &doc, nil); err != ErrObject {
+		t.Errorf("a package of everything: %v", err)
+	}
+}
+
 func TestFields(t *testing.T) {
 	p := compile(t, protected(rights("/a/b", "/c", "/a", "/ab", "/c"), false, "/c", "/a/x"))
 	if got := p.Fields(false); !slices.Equal(got, []broker.Pointer{"/c", "/a", "/ab"}) {

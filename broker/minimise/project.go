@@ -10,6 +10,19 @@ import (
 // has a name to be allowed by.
 var ErrNotObject = errors.New("the payload is not a JSON object: a rights package allows by name")
 
+// ErrObject says that an object stands where the package allows a value. All
+// that is ever added to it would leave unnamed, so none of it does.
+var ErrObject = errors.New("an object stands at a field of the rights package: a package names its fields one by one")
+
+// OnlyValues is the projection for delivery: it refuses a record that has an
+// object, or an array with one in it, at a field. The registry holds packages to
+// that by what schemas declare; an open schema lets more stand there than it says.
+func (p *Projection) OnlyValues() *Projection {
+	c := *p
+	c.onlyValues = true
+	return &c
+}
+
 // Shields reports whether a record with these attributes is shielded.
 func (p *Projection) Shields(attributes []string) bool {
 	if !p.shielding {
@@ -43,7 +56,7 @@ func (p *Projection) Append(dst []byte, doc *jsondoc.Doc, attributes []string) (
 	if doc.Len() == 0 || doc.Node(0).Kind != jsondoc.Object {
 		return dst, shielded, ErrNotObject
 	}
-	w := writer{doc: doc, nodes: doc.Nodes(), data: doc.Data(), dst: dst}
+	w := writer{doc: doc, nodes: doc.Nodes(), data: doc.Data(), dst: dst, onlyValues: p.onlyValues}
 	if shielded {
 		w.dst = append(w.dst, `{"skjermet":true`...)
 		if !p.body {
@@ -58,6 +71,9 @@ func (p *Projection) Append(dst []byte, doc *jsondoc.Doc, attributes []string) (
 		w.dst = append(w.dst, '{')
 		w.members(&p.open, 0)
 	}
+	if w.object || p.onlyValues && p.open.keep {
+		return dst, shielded, ErrObject
+	}
 	return append(w.dst, '}'), shielded, nil
 }
 
@@ -67,11 +83,18 @@ type writer struct {
 	nodes []jsondoc.Node
 	data  []byte
 	dst   []byte
+
+	onlyValues bool
+	object     bool // one stood where only a value may
 }
 
 // value writes what the tree allows of a node, and reports whether anything was.
 func (w *writer) value(t *tree, i int) bool {
 	n := &w.nodes[i]
+	if t.keep && w.onlyValues && w.holdsObject(i) {
+		w.object = true
+		return false
+	}
 	if t.keep && len(t.children) == 0 {
 		w.dst = append(w.dst, w.data[n.Start:n.End]...)
 		return true
@@ -107,6 +130,16 @@ func (w *writer) value(t *tree, i int) bool {
 		}
 	}
 	w.dst = w.dst[:start]
+	return false
+}
+
+// holdsObject reports whether a node is an object or has one in it.
+func (w *writer) holdsObject(i int) bool {
+	for end := int(w.nodes[i].Next); i < end; i++ {
+		if w.nodes[i].Kind == jsondoc.Object {
+			return true
+		}
+	}
 	return false
 }
 
