@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"datafordeler/broker"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/kafka"
@@ -34,14 +36,14 @@ type Broker struct {
 	// evidence says why deliveries must stop for want of evidence, or nil.
 	evidence func() error
 
-	deliveryBuckets    int32
-	decisionPartitions int32
+	deliveryBuckets    atomic.Int32
+	decisionPartitions atomic.Int32
 
-	stopped   chan struct{} // closed when Run has returned
-	lastAlive atomic.Int64  // Unix nanoseconds of the last turn of the loop
-	held      atomic.Pointer[string]
-	totals    totals
-	counting  sync.Mutex // held from before a commit until it is counted
+	worlds   worlds
+	pulses   []pulse       // one a session
+	stopped  chan struct{} // closed when Run has returned
+	totals   totals
+	counting sync.RWMutex // held for reading from before a commit until it is counted
 }
 
 // Options are what a Broker is made of.
@@ -74,6 +76,8 @@ func New(o Options) *Broker {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.stopped = make(chan struct{})
+	b.worlds.builder = builder{topics: b.topics, limits: b.limits, log: b.log}
+	b.pulses = make([]pulse, b.cfg.sessions())
 	b.metrics = newMetrics(b)
 	return b
 }
@@ -84,7 +88,7 @@ func (b *Broker) Metrics() *Metrics { return b.metrics }
 // Stopped is closed when Run has returned.
 func (b *Broker) Stopped() <-chan struct{} { return b.stopped }
 
-// Run decides and routes until ctx ends; then it finishes the transaction under
+// Run decides and routes until ctx ends; then it finishes the transactions under
 // way, leaves the group and returns nil. Any other return is a reason that a
 // person must look at.
 func (b *Broker) Run(ctx context.Context) error {
@@ -92,32 +96,41 @@ func (b *Broker) Run(ctx context.Context) error {
 	if err := b.EnsureTopics(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	for n := range b.pulses {
+		g.Go(func() error { return b.member(ctx, n) })
+	}
+	return g.Wait()
+}
+
+// member is one of the instance's memberships in the group: session after
+// session, until ctx ends or a reason to stop the instance turns up.
+func (b *Broker) member(ctx context.Context, n int) error {
 	const firstPause, longestPause = 100 * time.Millisecond, 10 * time.Second
 	pause := firstPause
 	for ctx.Err() == nil {
 		begun := time.Now()
-		err := b.session(ctx)
+		err := b.session(ctx, n)
 		var fatal stopError
 		switch {
-		case ctx.Err() != nil && !errors.As(err, &fatal):
-			return nil
 		case errors.As(err, &fatal):
 			return err
+		case ctx.Err() != nil:
+			return nil
 		}
 		b.metrics.restarts.Inc()
-		why := "the session begins anew: " + err.Error()
-		b.held.Store(&why) // until the loop has turned
+		b.pulses[n].hold("the session begins anew: " + err.Error()) // until the loop has turned
 		if time.Since(begun) > longestPause {
 			pause = firstPause
 		}
-		b.log.Warn("the session ended and begins anew from what is committed", "err", err, "pause", pause)
+		b.log.Warn("the session ended and begins anew from what is committed", "session", n, "err", err, "pause", pause)
 		b.pause(ctx, pause)
 		pause = min(2*pause, longestPause)
 	}
 	return nil
 }
 
-func (b *Broker) session(ctx context.Context) error {
+func (b *Broker) session(ctx context.Context, n int) error {
 	var topics []string
 	b.control.View(func(st *registry.State) {
 		for _, d := range st.Datasets() {
@@ -134,7 +147,7 @@ func (b *Broker) session(ctx context.Context) error {
 		if len(topics) > 0 {
 			break
 		}
-		b.alive()
+		b.pulses[n].beat()
 		select {
 		case <-changed:
 		case <-time.After(b.cfg.Idle):
@@ -148,12 +161,11 @@ func (b *Broker) session(ctx context.Context) error {
 	if err := b.EnsureTopics(ctx); err != nil {
 		return err
 	}
-	s, err := b.newSession(topics)
+	s, err := b.newSession(n, topics)
 	if err != nil {
 		return err
 	}
-	defer s.txn.Close()
-	defer b.metrics.forgetAll()
+	defer s.close()
 	return s.run(ctx)
 }
 
@@ -173,11 +185,13 @@ func (b *Broker) EnsureTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.deliveryBuckets = int32(len(ends[b.topics.Deliveries()].Partitions))
-	b.decisionPartitions = int32(len(ends[b.topics.Decisions()].Partitions))
-	if b.deliveryBuckets == 0 || b.decisionPartitions == 0 {
+	buckets := len(ends[b.topics.Deliveries()].Partitions)
+	decisions := len(ends[b.topics.Decisions()].Partitions)
+	if buckets == 0 || decisions == 0 {
 		return fmt.Errorf("topics %s and %s are not there yet", b.topics.Deliveries(), b.topics.Decisions())
 	}
+	b.deliveryBuckets.Store(int32(buckets))
+	b.decisionPartitions.Store(int32(decisions))
 	return nil
 }
 
@@ -221,35 +235,6 @@ func (b *Broker) gate() error {
 	return nil
 }
 
-// hold waits a little while a gate is closed, saying so once.
-func (b *Broker) hold(ctx context.Context, err error) {
-	text := err.Error()
-	if old := b.held.Swap(&text); old == nil || *old != text {
-		b.log.Warn("deliveries are held", "reason", err)
-	}
-	b.lastAlive.Store(time.Now().UnixNano()) // to wait is to be alive
-	b.pause(ctx, 200*time.Millisecond)
-}
-
-// Held is why deliveries are held, or "".
-func (b *Broker) Held() string {
-	if p := b.held.Load(); p != nil {
-		return *p
-	}
-	return ""
-}
-
-// alive is called at each turn of the loop.
-func (b *Broker) alive() {
-	b.lastAlive.Store(time.Now().UnixNano())
-	b.held.Store(nil)
-}
-
-// Alive is how long ago the loop last turned.
-func (b *Broker) Alive() time.Duration {
-	return time.Duration(time.Now().UnixNano() - b.lastAlive.Load())
-}
-
 func (b *Broker) pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -263,6 +248,3 @@ func (b *Broker) workers() int {
 	}
 	return runtime.GOMAXPROCS(0)
 }
-
-// Started reports whether the loop has turned at least once.
-func (b *Broker) Started() bool { return b.lastAlive.Load() != 0 }

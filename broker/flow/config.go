@@ -2,6 +2,9 @@ package flow
 
 import (
 	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"datafordeler/broker/deliver"
@@ -11,11 +14,16 @@ import (
 type Config struct {
 	// Group is the consumer group that all instances of one broker share.
 	Group string `yaml:"group"`
-	// Slot tells the instances of a group apart: its transactional id is
-	// <group>-<slot>. Give each instance its own, and the same one after a
+	// Slot tells the instances of a group apart: its transactional ids are
+	// <group>-<slot>, <group>-<slot>/1 and so on, one a session. Give each instance its own, and the same one after a
 	// restart: then a transaction left open by a kill is ended at once, and
 	// not after TransactionTimeout. Two instances on one slot fence each other.
 	Slot string `yaml:"slot"`
+	// Sessions is how many memberships in the group, each with transactions of
+	// its own, the instance has: while one commits, another computes. 0 is one
+	// a processor, four at the most; more than there are source partitions do
+	// nothing.
+	Sessions int `yaml:"sessions"`
 	// MaxRecords is the most records in one transaction.
 	MaxRecords int `yaml:"max_records"`
 	// Idle is the longest that an instance without records waits before it
@@ -52,6 +60,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("group: name the consumer group that all instances share, such as \"datafordeler\"")
 	case c.Slot == "":
 		return fmt.Errorf("slot: give each instance a slot of its own, such as \"0\"")
+	case strings.Contains(c.Slot, "/"):
+		return fmt.Errorf("slot: %q has a slash, which the transactional ids of further sessions use", c.Slot)
+	case c.Sessions < 0 || c.Sessions > 64:
+		return fmt.Errorf("sessions: %d is outside 0 to 64", c.Sessions)
 	case c.MaxRecords < 1 || c.MaxRecords > 1_000_000:
 		return fmt.Errorf("max_records: %d is outside 1 to 1,000,000", c.MaxRecords)
 	case c.Idle < time.Millisecond || c.Idle > time.Minute:
@@ -66,4 +78,22 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_delivery: %d is outside 1,000 to %d", c.MaxDelivery, deliver.MaxBatch)
 	}
 	return nil
+}
+
+// sessions is how many there are to be.
+func (c Config) sessions() int {
+	if c.Sessions > 0 {
+		return c.Sessions
+	}
+	return min(runtime.GOMAXPROCS(0), 4)
+}
+
+// transactionalID names session n. It is the same after a restart, so that
+// what it left open is ended when it begins.
+func (c Config) transactionalID(n int) string {
+	id := c.Group + "-" + c.Slot
+	if n > 0 {
+		id += "/" + strconv.Itoa(n)
+	}
+	return id
 }

@@ -129,8 +129,6 @@ func (m *Metrics) forget(tp topicPartition) {
 	}
 }
 
-func (m *Metrics) forgetAll() { m.lag.Reset() }
-
 // Lag is how many records of all sources the group has not decided yet.
 func (b *Broker) Lag(ctx context.Context, adm *kadm.Client) (int64, error) {
 	var topics []string

@@ -240,7 +240,7 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d 
 		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, t.Subscription.ID), of)
 	switch {
 	case route.partitions == 0:
-		r.Partition = broker.Bucket(t.Mailbox.ID, b.deliveryBuckets)
+		r.Partition = broker.Bucket(t.Mailbox.ID, b.deliveryBuckets.Load())
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}

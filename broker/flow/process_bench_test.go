@@ -60,9 +60,10 @@ func newProcessBench(b *testing.B, s bench.Scenario) *processBench {
 	limits := intake.Defaults()
 	limits.Window = processRecords
 	x := &processBench{b: New(Options{Config: Defaults(), Kafka: kafka.Defaults(), Intake: limits, Hasher: ring, Log: log})}
-	x.b.deliveryBuckets, x.b.decisionPartitions = 16, 6
+	x.b.deliveryBuckets.Store(16)
+	x.b.decisionPartitions.Store(6)
 	builder := builder{topics: x.b.topics, limits: limits, log: log}
-	w, err := builder.build(st)
+	w, err := builder.build(st, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -50,8 +50,9 @@ func (h *harness) replay() int {
 			}
 		}
 		b := h.newBroker(h.control, "replay")
-		b.deliveryBuckets, b.decisionPartitions = 2, 6
-		w, err := (&builder{topics: b.topics, limits: b.limits, log: b.log}).build(state)
+		b.deliveryBuckets.Store(2)
+		b.decisionPartitions.Store(6)
+		w, err := (&builder{topics: b.topics, limits: b.limits, log: b.log}).build(state, nil)
 		if err != nil {
 			return err
 		}
@@ -134,7 +135,7 @@ func TestRoutesDeliverOnlyValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.control.View(func(st *registry.State) {
-		w, err := (&builder{topics: s.topics, limits: s.limits, log: s.log}).build(st)
+		w, err := (&builder{topics: s.topics, limits: s.limits, log: s.log}).build(st, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

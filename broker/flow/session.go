@@ -27,6 +27,8 @@ type topicPartition struct {
 // is committed.
 type session struct {
 	broker *Broker
+	id     string // transactional
+	pulse  *pulse
 	txn    *kgo.GroupTransactSession
 	adm    *kadm.Client
 
@@ -43,8 +45,6 @@ type session struct {
 	moved   map[topicPartition]bool      // set to another offset in this turn: what was fetched is void
 	topics  []string                     // consumed
 	works   []*work
-	builder builder
-	world   *world
 	memo    policy.SharedMemo // of the transaction being computed
 }
 
@@ -53,20 +53,21 @@ type loadedPartition struct {
 	gen uint64
 }
 
-func (b *Broker) newSession(topics []string) (*session, error) {
+func (b *Broker) newSession(n int, topics []string) (*session, error) {
 	s := &session{
 		broker:   b,
+		id:       b.cfg.transactionalID(n),
+		pulse:    &b.pulses[n],
 		assigned: map[topicPartition]uint64{},
 		loaded:   map[topicPartition]loadedPartition{},
 		waiting:  map[topicPartition]time.Time{},
 		moved:    map[topicPartition]bool{},
 		topics:   slices.Clone(topics),
-		builder:  builder{topics: b.topics, limits: b.limits, log: b.log},
 	}
 	opts := b.engine.Options(append(b.cfg.ClientOptions(),
 		kgo.ConsumerGroup(b.cfg.Group),
 		kgo.ConsumeTopics(topics...),
-		kgo.TransactionalID(b.cfg.Group+"-"+b.cfg.Slot),
+		kgo.TransactionalID(s.id),
 		kgo.Balancers(assignments{kgo.CooperativeStickyBalancer(), s}),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) { s.assign(added) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(gone) }),
@@ -82,6 +83,14 @@ func (b *Broker) newSession(topics []string) (*session, error) {
 	}
 	s.adm = kadm.NewClient(s.txn.Client())
 	return s, nil
+}
+
+// close leaves the group.
+func (s *session) close() {
+	s.txn.Close()
+	for tp := range s.loaded {
+		s.broker.metrics.forget(tp)
+	}
 }
 
 func (s *session) assign(added map[string][]int32) {
@@ -167,7 +176,7 @@ func (s *session) run(ctx context.Context) error {
 		return stop(fmt.Errorf("transaction_timeout: Kafka does not take %v; choose one that it does (transaction.max.timeout.ms): %w", b.cfg.TransactionTimeout, err))
 	}
 	if err != nil {
-		return fmt.Errorf("beginning as transactional id %s-%s: %w", b.cfg.Group, b.cfg.Slot, err)
+		return fmt.Errorf("beginning as transactional id %s: %w", s.id, err)
 	}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -180,7 +189,7 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		if err := b.gate(); err != nil {
-			b.hold(ctx, err)
+			s.hold(ctx, err)
 			// Nothing is delivered meanwhile, but a withdrawal binds all the same.
 			if b.engine.Err() == nil {
 				if err := s.sync(ctx); err != nil && ctx.Err() == nil {
@@ -225,7 +234,7 @@ func (s *session) run(ctx context.Context) error {
 		if err := s.commitIdle(ctx); err != nil {
 			return err
 		}
-		b.alive()
+		s.pulse.beat()
 	}
 }
 

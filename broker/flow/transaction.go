@@ -32,7 +32,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	in, err := s.compute(ctx, works)
 	if errors.Is(err, errNoPolicy) || errors.Is(err, errClock) {
 		s.rewind(works)
-		b.hold(ctx, err)
+		s.hold(ctx, err)
 		return nil
 	}
 	if err != nil {
@@ -43,8 +43,8 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	computed := time.Since(begun)
 
-	b.counting.Lock() // Drain waits for what is visible to be counted
-	defer b.counting.Unlock()
+	b.counting.RLock() // Drain waits for what is visible to be counted
+	defer b.counting.RUnlock()
 	if err := s.txn.Begin(); err != nil {
 		abort(works)
 		return fmt.Errorf("beginning a transaction: %w", err)
@@ -181,14 +181,11 @@ func (s *session) compute(ctx context.Context, works []*work) (*instant, error) 
 func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, short []shortage, err error) {
 	b := s.broker
 	b.control.View(func(st *registry.State) {
-		if s.world == nil || s.world.structure != st.Structure() {
-			var w *world
-			if w, err = s.builder.build(st); err != nil {
-				return
-			}
-			s.world = w
+		var now *world
+		if now, err = b.worlds.at(st); err != nil {
+			return
 		}
-		in = &instant{world: s.world, state: st, revision: st.Revision(), now: b.now()}
+		in = &instant{world: now, state: st, revision: st.Revision(), now: b.now()}
 		for _, w := range works {
 			if w.part.last.After(in.now) {
 				in.now = w.part.last
@@ -265,7 +262,7 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 			s.txn.Produce(ctx, r, promise)
 		}
 		for _, value := range w.batches {
-			r := &kgo.Record{Topic: s.broker.topics.Decisions(), Partition: w.part.number % s.broker.decisionPartitions, Value: value}
+			r := &kgo.Record{Topic: s.broker.topics.Decisions(), Partition: w.part.number % s.broker.decisionPartitions.Load(), Value: value}
 			decisions[w] = append(decisions[w], r)
 			s.txn.Produce(ctx, r, promise)
 		}

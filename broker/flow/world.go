@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
@@ -22,6 +23,7 @@ type world struct {
 	digest    string // of the active policy
 	index     *match.Index
 	datasets  map[broker.DatasetID]*intake.Dataset
+	declared  map[broker.DatasetID]*broker.Dataset // that datasets were compiled from
 	routes    map[*broker.Terms]*route
 }
 
@@ -37,8 +39,30 @@ type route struct {
 // errNoPolicy holds deliveries until a policy is active.
 var errNoPolicy = errors.New("no policy is active, so nothing may be delivered: datafordeler policy activate")
 
-// builder makes worlds. It keeps the compiled policy from one to the next. It
-// belongs to the session's goroutine.
+// worlds is the newest world, shared by an instance's sessions.
+type worlds struct {
+	mu      sync.Mutex // guards all below
+	newest  *world
+	builder builder
+}
+
+// at is the world of a state, which the caller holds for reading. Whichever
+// session comes first builds it.
+func (ws *worlds) at(st *registry.State) (*world, error) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.newest != nil && ws.newest.structure == st.Structure() {
+		return ws.newest, nil
+	}
+	w, err := ws.builder.build(st, ws.newest)
+	if err != nil {
+		return nil, err
+	}
+	ws.newest = w
+	return w, nil
+}
+
+// builder makes worlds. It keeps the compiled policy from one to the next.
 type builder struct {
 	topics kafka.Topics
 	limits intake.Limits
@@ -46,7 +70,10 @@ type builder struct {
 	engine *policy.Engine // the last compiled
 }
 
-func (b *builder) build(s *registry.State) (*world, error) {
+// build makes a state's world, with what has not changed since old, which may be
+// nil. The registry never changes in place what it has handed out, so what has
+// the same address is the same.
+func (b *builder) build(s *registry.State, old *world) (*world, error) {
 	active := s.Policy()
 	if active == nil {
 		return nil, errNoPolicy
@@ -67,18 +94,30 @@ func (b *builder) build(s *registry.State) (*world, error) {
 		structure: s.Structure(),
 		digest:    active.Digest,
 		datasets:  map[broker.DatasetID]*intake.Dataset{},
+		declared:  map[broker.DatasetID]*broker.Dataset{},
 		routes:    map[*broker.Terms]*route{},
 	}
+	if old == nil {
+		old = &world{}
+	}
 	for _, d := range s.Datasets() {
+		if have := old.datasets[d.ID]; have != nil && old.declared[d.ID] == d {
+			w.datasets[d.ID], w.declared[d.ID] = have, d
+			continue
+		}
 		compiled, err := intake.Compile(d, b.limits)
 		if err != nil {
 			return nil, fmt.Errorf("dataset %s: %w", d.ID, err)
 		}
-		w.datasets[d.ID] = compiled
+		w.datasets[d.ID], w.declared[d.ID] = compiled, d
 	}
 	all := s.AllTerms()
 	w.index = match.New(all)
 	for _, t := range all {
+		if r := old.routes[t]; r != nil && old.digest == w.digest {
+			w.routes[t] = r
+			continue
+		}
 		r := &route{envelope: deliver.NewEnvelope(t)}
 		if t.Mailbox.Channel == broker.KafkaChannel {
 			r.topic, r.partitions = b.topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
