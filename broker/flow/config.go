@@ -26,6 +26,14 @@ type Config struct {
 	Sessions int `yaml:"sessions"`
 	// MaxRecords is the most records in one transaction.
 	MaxRecords int `yaml:"max_records"`
+	// TransactionTime is how long a transaction should take at the most: under
+	// load it has as many records, MaxRecords at the most, as fit into this. A
+	// withdrawal waits for the transactions under way.
+	TransactionTime time.Duration `yaml:"transaction_time"`
+	// Gather is the shortest time from the beginning of one transaction to that
+	// of the next, where there is little to do: records that come within it go
+	// into one, which costs less. A record that comes after a pause goes at once.
+	Gather time.Duration `yaml:"gather"`
 	// Idle is the longest that an instance without records waits before it
 	// looks up, for its health and its metrics.
 	Idle time.Duration `yaml:"idle"`
@@ -46,6 +54,8 @@ func Defaults() Config {
 		Group:              "datafordeler",
 		Slot:               "0",
 		MaxRecords:         20_000,
+		TransactionTime:    100 * time.Millisecond,
+		Gather:             5 * time.Millisecond,
 		Idle:               time.Second,
 		SessionTimeout:     10 * time.Second,
 		TransactionTimeout: 10 * time.Second,
@@ -66,6 +76,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("sessions: %d is outside 0 to 64", c.Sessions)
 	case c.MaxRecords < 1 || c.MaxRecords > 1_000_000:
 		return fmt.Errorf("max_records: %d is outside 1 to 1,000,000", c.MaxRecords)
+	case c.TransactionTime < time.Millisecond || c.TransactionTime > time.Minute:
+		return fmt.Errorf("transaction_time: %v is outside 1ms to 1m", c.TransactionTime)
+	case c.Gather < 0 || c.Gather > time.Second:
+		return fmt.Errorf("gather: %v is outside 0 to 1s", c.Gather)
 	case c.Idle < time.Millisecond || c.Idle > time.Minute:
 		return fmt.Errorf("idle: %v is outside 1ms to 1m", c.Idle)
 	case c.SessionTimeout < time.Second:

@@ -63,7 +63,7 @@ func newMetrics(b *Broker) *Metrics {
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Name: "transaction_records",
 			Help: "Records in a transaction.", Buckets: []float64{1, 10, 100, 1000, 5000, 10000, 20000, 50000}}),
 		policy: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "policy_seconds_total",
-			Help: "Time spent evaluating policy, over all workers; by decisions_total it is the time of one."}),
+			Help: "Time spent asking policy, over all workers, estimated from one decision in 64; by decisions_total it is the time of one."}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "session_restarts_total",
 			Help: "Sessions ended in doubt and begun anew from what is committed."}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "transactions_aborted_total",
@@ -86,40 +86,60 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.revision, m.held}
 }
 
-// committed counts a transaction, once it is one.
-func (m *Metrics) committed(works []*work, compute, total time.Duration) {
+// series are a subscription's counters, looked up once.
+type series struct {
+	permits, deliveries, bytes, usage prometheus.Counter
+}
+
+func (m *Metrics) series(r *route) *series {
+	if s := r.series.Load(); s != nil {
+		return s
+	}
+	sub := string(r.terms.Subscription.ID)
+	s := &series{
+		permits:    m.decisions.WithLabelValues(sub, "permit", ""),
+		deliveries: m.deliveries.WithLabelValues(sub),
+		bytes:      m.deliveryBytes.WithLabelValues(sub),
+		usage:      m.usage.WithLabelValues(string(r.terms.Agreement.ID)),
+	}
+	r.series.Store(s)
+	return s
+}
+
+// committed counts a transaction, once it is one. sum is the caller's, to reuse.
+func (m *Metrics) committed(works []*work, sum *tally, compute, total time.Duration) {
 	m.compute.Observe(compute.Seconds())
 	m.transaction.Observe(total.Seconds())
-	records := 0
+	sum.reset()
 	for _, w := range works {
+		t, n := &w.tally, len(w.records)
+		t.records = int64(n)
 		ds := string(w.part.dataset)
-		records += len(w.records)
-		m.recordsIn.WithLabelValues(ds).Add(float64(len(w.records)))
-		m.policy.Add(w.tally.policy.Seconds())
-		m.bytesIn.WithLabelValues(ds).Add(float64(w.tally.bytesIn))
-		m.repeated.WithLabelValues(ds).Add(float64(w.tally.repeated))
-		m.outOfScope.WithLabelValues(ds).Add(float64(w.tally.outOfScope))
-		for code, n := range w.tally.rejected {
+		m.recordsIn.WithLabelValues(ds).Add(float64(n))
+		m.bytesIn.WithLabelValues(ds).Add(float64(t.bytesIn))
+		m.repeated.WithLabelValues(ds).Add(float64(t.repeated))
+		m.outOfScope.WithLabelValues(ds).Add(float64(t.outOfScope))
+		for code, n := range t.rejected {
 			m.rejected.WithLabelValues(ds, string(code)).Add(float64(n))
 		}
-		for t, s := range w.tally.subs {
-			sub := string(t.Subscription.ID)
-			if s.permitted > 0 {
-				m.decisions.WithLabelValues(sub, "permit", "").Add(float64(s.permitted))
-				m.deliveries.WithLabelValues(sub).Add(float64(s.permitted))
-				m.deliveryBytes.WithLabelValues(sub).Add(float64(s.bytesOut))
-				m.usage.WithLabelValues(string(t.Agreement.ID)).Add(float64(s.permitted))
-			}
-			for reason, n := range s.denied {
-				m.decisions.WithLabelValues(sub, "deny", string(reason)).Add(float64(n))
-			}
+		m.lag.WithLabelValues(ds, strconv.Itoa(int(w.part.number))).Set(float64(max(0, w.high-w.end())))
+		sum.add(t)
+	}
+	m.policy.Add(sum.policy.Seconds())
+	for _, s := range sum.touched {
+		if s.permitted > 0 {
+			c := m.series(s.route)
+			c.permits.Add(float64(s.permitted))
+			c.deliveries.Add(float64(s.permitted))
+			c.bytes.Add(float64(s.bytesOut))
+			c.usage.Add(float64(s.permitted))
 		}
-		if n := len(w.records); n > 0 {
-			m.lag.WithLabelValues(ds, strconv.Itoa(int(w.part.number))).Set(float64(max(0, w.high-w.records[n-1].Offset-1)))
+		for _, d := range s.denied {
+			m.decisions.WithLabelValues(string(s.route.terms.Subscription.ID), "deny", string(d.reason)).Add(float64(d.n))
 		}
 	}
-	m.size.Observe(float64(records))
-	m.b.totals.add(works)
+	m.size.Observe(float64(sum.records))
+	m.b.totals.add(sum)
 }
 
 // forget drops the lag of a partition that is no longer this instance's.

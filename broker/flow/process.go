@@ -46,6 +46,7 @@ type work struct {
 	consents  []broker.Consent
 	memo      policy.Memo
 	arena     arena
+	slab      slab
 }
 
 // end is the offset after the last record.
@@ -129,16 +130,17 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 	for _, t := range w.terms {
 		d := deliver.Decision{Terms: t}
 		route := in.world.routes[t]
+		sub := w.tally.sub(route)
+		sub.inScope++
 		d.Outcome = w.ask(ctx, b, in, t, route)
-		w.tally.decision(t)
 		if d.Outcome.Permit {
-			w.deliver(b, in, t, route, &d)
+			w.deliver(b, in, t, route, sub, &d)
 		}
 		if d.Outcome.Permit {
-			w.tally.permit(t)
+			sub.permitted++
 			w.relyOn(t, in.now)
 		} else {
-			w.tally.deny(t, d.Outcome.Reasons[0])
+			sub.deny(d.Outcome.Reasons[0], 1)
 		}
 		w.decisions = append(w.decisions, d)
 	}
@@ -204,9 +206,15 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 		}
 		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: delivered}
 	}
-	begun := time.Now()
+	var begun time.Time
+	sampled := w.tally.timePolicy()
+	if sampled {
+		begun = time.Now()
+	}
 	outcome, err := route.prepared.Decide(ctx, &facts, &w.memo)
-	w.tally.policy += time.Since(begun)
+	if sampled {
+		w.tally.policy += policySample * time.Since(begun)
+	}
 	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
 		b.log.Error("policy gave no answer: denied", "subscription", t.Subscription.ID, "err", err)
 		return denyPolicyError
@@ -216,7 +224,7 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 
 // deliver reduces the record and encodes the delivery; what cannot be carried
 // out becomes a denial.
-func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d *deliver.Decision) {
+func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, sub *subTally, d *deliver.Decision) {
 	rec := &w.rec
 	start := w.arena.mark(len(rec.Data) + 64)
 	out, shielded, err := route.projection.Append(start, &w.doc, rec.Attributes)
@@ -234,8 +242,9 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d 
 	if rec.Kind != broker.Original {
 		of = broker.NewDeliveryID(rec.Of, t.Subscription.ID)
 	}
-	r := &kgo.Record{Topic: route.topic, Value: value}
-	r.Headers = deliver.AppendHeaders(make([]kgo.RecordHeader, 0, deliver.MaxHeaders), route.envelope, rec,
+	r := w.slab.record()
+	r.Topic, r.Value = route.topic, value
+	r.Headers = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), route.envelope, rec,
 		broker.NewDeliveryID(rec.Event, t.Subscription.ID),
 		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, t.Subscription.ID), of)
 	switch {
@@ -244,7 +253,11 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, d 
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}
-	w.tally.delivered(t, int64(len(rec.Data)), int64(len(value)), shielded)
+	if shielded {
+		sub.shielded++
+	}
+	sub.bytesIn += int64(len(rec.Data))
+	sub.bytesOut += int64(len(value))
 	w.out = append(w.out, r)
 }
 
@@ -276,6 +289,7 @@ func (w *work) release() {
 	clear(w.records)
 	clear(w.out)
 	w.records, w.out = w.records[:0], w.out[:0]
+	w.slab.release()
 }
 
 func (w *work) reset() {
@@ -290,38 +304,3 @@ func (w *work) reset() {
 	}
 	clear(w.demand)
 }
-
-// arena holds the deliveries' bytes of one transaction, and is used again for
-// the next: by then Kafka's client has let go of them.
-type arena struct {
-	chunks [][]byte
-	used   int // chunks in use
-}
-
-const arenaChunk = 1 << 20
-
-// mark returns an empty slice with room for n bytes.
-func (a *arena) mark(n int) []byte {
-	if a.used > 0 {
-		if c := a.chunks[a.used-1]; cap(c)-len(c) >= n {
-			return c[len(c):len(c):cap(c)]
-		}
-	}
-	if a.used == len(a.chunks) || cap(a.chunks[a.used]) < n {
-		a.chunks = append(a.chunks[:a.used], make([]byte, 0, max(n, arenaChunk)))
-	}
-	a.chunks[a.used] = a.chunks[a.used][:0]
-	a.used++
-	return a.chunks[a.used-1]
-}
-
-// take keeps what was appended to a marked slice.
-func (a *arena) take(marked, out []byte) []byte {
-	if cap(marked) > 0 && cap(out) > 0 && &marked[:1][0] == &out[:1][0] {
-		c := &a.chunks[a.used-1]
-		*c = (*c)[:len(*c)+len(out)]
-	} // else it outgrew the room, and has memory of its own
-	return out[:len(out):len(out)]
-}
-
-func (a *arena) reset() { a.used = 0 }

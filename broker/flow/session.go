@@ -45,6 +45,8 @@ type session struct {
 	moved   map[topicPartition]bool      // set to another offset in this turn: what was fetched is void
 	topics  []string                     // consumed
 	works   []*work
+	sum     tally // of a transaction
+	pace    pace
 	memo    policy.SharedMemo // of the transaction being computed
 }
 
@@ -63,6 +65,7 @@ func (b *Broker) newSession(n int, topics []string) (*session, error) {
 		waiting:  map[topicPartition]time.Time{},
 		moved:    map[topicPartition]bool{},
 		topics:   slices.Clone(topics),
+		pace:     newPace(b.cfg),
 	}
 	opts := b.engine.Options(append(b.cfg.ClientOptions(),
 		kgo.ConsumerGroup(b.cfg.Group),
@@ -257,7 +260,10 @@ func (s *session) poll(ctx context.Context) kgo.Fetches {
 		case <-pollCtx.Done():
 		}
 	}()
-	fetches := s.txn.PollRecords(pollCtx, s.broker.cfg.MaxRecords)
+	if wait := s.pace.wait(s.broker.cfg, time.Now()); wait > 0 {
+		s.broker.pause(pollCtx, wait)
+	}
+	fetches := s.txn.PollRecords(pollCtx, s.pace.limit)
 	cancel()
 	<-woken
 	return fetches

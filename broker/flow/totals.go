@@ -41,7 +41,7 @@ type totals struct {
 	subs map[broker.SubscriptionID]*SubscriptionTotals
 }
 
-func (t *totals) add(works []*work) {
+func (t *totals) add(sum *tally) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.subs == nil {
@@ -50,31 +50,29 @@ func (t *totals) add(works []*work) {
 		t.sum.Denied = map[broker.Reason]int64{}
 	}
 	t.sum.Transactions++
-	for _, w := range works {
-		t.sum.Records += int64(len(w.records))
-		t.sum.Repeated += w.tally.repeated
-		t.sum.OutOfScope += w.tally.outOfScope
-		for code, n := range w.tally.rejected {
-			t.sum.Rejected[code] += n
+	t.sum.Records += sum.records
+	t.sum.Repeated += sum.repeated
+	t.sum.OutOfScope += sum.outOfScope
+	for code, n := range sum.rejected {
+		t.sum.Rejected[code] += n
+	}
+	for _, s := range sum.touched {
+		id := s.route.terms.Subscription.ID
+		sub := t.subs[id]
+		if sub == nil {
+			sub = &SubscriptionTotals{ID: id, Denied: map[broker.Reason]int64{}}
+			t.subs[id] = sub
 		}
-		for terms, s := range w.tally.subs {
-			id := terms.Subscription.ID
-			sub := t.subs[id]
-			if sub == nil {
-				sub = &SubscriptionTotals{ID: id, Denied: map[broker.Reason]int64{}}
-				t.subs[id] = sub
-			}
-			sub.InScope += s.inScope
-			sub.Permitted += s.permitted
-			sub.Shielded += s.shielded
-			sub.BytesIn += s.bytesIn
-			sub.BytesOut += s.bytesOut
-			t.sum.Decisions += s.inScope
-			t.sum.Permitted += s.permitted
-			for reason, n := range s.denied {
-				sub.Denied[reason] += n
-				t.sum.Denied[reason] += n
-			}
+		sub.InScope += s.inScope
+		sub.Permitted += s.permitted
+		sub.Shielded += s.shielded
+		sub.BytesIn += s.bytesIn
+		sub.BytesOut += s.bytesOut
+		t.sum.Decisions += s.inScope
+		t.sum.Permitted += s.permitted
+		for _, d := range s.denied {
+			sub.Denied[d.reason] += d.n
+			t.sum.Denied[d.reason] += d.n
 		}
 	}
 }

@@ -28,7 +28,11 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 			w.release()
 		}
 	}()
-	begun := time.Now()
+	begun, records := time.Now(), 0
+	for _, w := range works {
+		records += len(w.records)
+	}
+	s.pace.begin(begun, records)
 	in, err := s.compute(ctx, works)
 	if errors.Is(err, errNoPolicy) || errors.Is(err, errClock) {
 		s.rewind(works)
@@ -87,7 +91,6 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	for _, p := range idle {
 		p.committed, p.stored = in.revision, true
 	}
-	records := 0
 	for _, w := range works {
 		p := w.part
 		p.window.Commit()
@@ -95,9 +98,9 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		p.committed, p.stored, p.last = in.revision, true, in.now
 		p.usage = maps.Clone(w.batch.Usage())
 		p.marks, _ = floor(append(p.marks, written[w]...), p.window.Floor(p.next))
-		records += len(w.records)
 	}
-	b.metrics.committed(works, computed, time.Since(begun))
+	s.pace.end(b.cfg, records, time.Since(begun))
+	b.metrics.committed(works, &s.sum, computed, time.Since(begun))
 	b.log.Debug("transaction committed", "records", records, "partitions", len(works),
 		"revision", in.revision, "computed", computed, "total", time.Since(begun))
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
@@ -29,11 +30,13 @@ type world struct {
 
 // route is what a subscription's records go through.
 type route struct {
+	terms      *broker.Terms
 	prepared   *policy.Prepared // nil: policy could not be prepared, so all is denied
 	projection *minimise.Projection
 	envelope   *deliver.Envelope
 	topic      string
 	partitions int32 // of the mailbox's own topic; 0 when it has a bucket of deliveries
+	series     atomic.Pointer[series]
 }
 
 // errNoPolicy holds deliveries until a policy is active.
@@ -118,7 +121,7 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 			w.routes[t] = r
 			continue
 		}
-		r := &route{envelope: deliver.NewEnvelope(t)}
+		r := &route{terms: t, envelope: deliver.NewEnvelope(t)}
 		if t.Mailbox.Channel == broker.KafkaChannel {
 			r.topic, r.partitions = b.topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
 		} else {
