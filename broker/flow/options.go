@@ -23,6 +23,7 @@ func (c Config) ClientOptions() []kgo.Opt {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(1 << 20),
+		kgo.WithPools(&fetchPool{}),
 		kgo.FetchMaxBytes(64 << 20),
 		// So that a full transaction is of several partitions, which are computed
 		// side by side, and not of most of one.

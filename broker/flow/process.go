@@ -286,6 +286,9 @@ func (w *work) header(hs []kgo.RecordHeader) []intake.Header {
 // release lets go of the records of a transaction that is over: what is kept for
 // the next one is room, not what people's records said.
 func (w *work) release() {
+	for _, r := range w.records {
+		r.Recycle()
+	}
 	clear(w.records)
 	clear(w.out)
 	w.records, w.out = w.records[:0], w.out[:0]
