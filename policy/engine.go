@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
@@ -28,6 +31,11 @@ type Engine struct {
 	byCode   map[broker.Reason]int     // index in reasons
 	chains   [][][]broker.Reason       // sharing.chains: chain, step, code
 	rules    map[broker.Reason]ast.Ref // of each requirement
+	store    storage.Store             // empty
+	parsed   []*ast.Module             // as written
+
+	analysis func() *analysis // made when first asked for
+	shapes   shapes
 }
 
 // Compile makes an engine of a policy, or says what is wrong with it: Rego that
@@ -35,10 +43,17 @@ type Engine struct {
 // a reference that the input cannot have, no sharing.decision, or a requirement
 // without its metadata.
 func Compile(b Bundle) (*Engine, error) {
-	e := &Engine{digest: b.Digest()}
+	e := &Engine{
+		digest: b.Digest(),
+		store:  inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptReturnASTValuesOnRead(true)),
+	}
+	e.analysis = sync.OnceValue(e.analyse)
 	modules, compiler, err := check(b.Modules)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
+	}
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
+		e.parsed = append(e.parsed, modules[path])
 	}
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, fmt.Errorf("policy: %w", compiler.Errors)
@@ -60,7 +75,7 @@ func (e *Engine) prepare(query string) (rego.PreparedEvalQuery, error) {
 	return rego.New(
 		rego.Query(query),
 		rego.Compiler(e.compiler),
-		rego.Store(inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptReturnASTValuesOnRead(true))),
+		rego.Store(e.store),
 		rego.StrictBuiltinErrors(true),
 		// The answer is read as OPA's own terms: a conversion to maps costs more
 		// than reading it.
@@ -71,14 +86,23 @@ func (e *Engine) prepare(query string) (rego.PreparedEvalQuery, error) {
 // Digest names the policy: see Bundle.Digest.
 func (e *Engine) Digest() string { return e.digest }
 
-// Prepared is a policy applied to one subscription's terms. It does not change
-// and is safe for any number of goroutines.
+// Prepared is a policy applied to one subscription's terms. It is safe for any
+// number of goroutines. Its answers do not change; only how fast they come does,
+// when it is compiled.
 type Prepared struct {
-	engine     *Engine
-	terms      *broker.Terms
-	static     [][2]*ast.Term // the input's pairs that Terms determine
-	attributes []*ast.Term    // names, in the order of Dataset.Attributes
-	ceiling    bool
+	engine   *Engine
+	terms    *broker.Terms
+	ceiling  bool
+	known    outcomes
+	static   func() (*staticInput, error) // made when first asked for
+	compiled atomic.Pointer[compiled]
+	mu       sync.Mutex // held while compiling
+}
+
+// staticInput is what of the input the terms determine, as OPA's own terms.
+type staticInput struct {
+	pairs      [][2]*ast.Term
+	attributes []*ast.Term // names, in the order of Dataset.Attributes
 }
 
 // Prepare applies the policy to terms, once for many records. The terms must not
@@ -88,42 +112,85 @@ func (e *Engine) Prepare(t *broker.Terms) (*Prepared, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	p := &Prepared{engine: e, terms: t, ceiling: hasCeiling(t)}
-	in := static(t)
+	p.static = sync.OnceValues(p.readStatic)
+	return p, nil
+}
+
+func (p *Prepared) readStatic() (*staticInput, error) {
+	out := &staticInput{}
+	in := static(p.terms)
 	for _, k := range slices.Sorted(maps.Keys(in)) {
 		v, err := ast.InterfaceToValue(in[k])
 		if err != nil {
-			return nil, fmt.Errorf("policy: input.%s of subscription %s: %w", k, t.Subscription.ID, err)
+			return nil, fmt.Errorf("input.%s: %w", k, err)
 		}
-		p.static = append(p.static, [2]*ast.Term{ast.StringTerm(k), ast.NewTerm(v)})
+		out.pairs = append(out.pairs, [2]*ast.Term{ast.StringTerm(k), ast.NewTerm(v)})
 	}
-	for i := range t.Dataset.Attributes {
-		p.attributes = append(p.attributes, ast.StringTerm(t.Dataset.Attributes[i].Name))
+	for i := range p.terms.Dataset.Attributes {
+		out.attributes = append(out.attributes, ast.StringTerm(p.terms.Dataset.Attributes[i].Name))
 	}
-	return p, nil
+	return out, nil
 }
 
 // Terms are those that p was prepared with.
 func (p *Prepared) Terms() *broker.Terms { return p.terms }
 
-// Decide answers for one record. The outcome may be shared: do not change it.
+// Decide answers for one record, by the compiled form where there is one. Equal
+// outcomes are one pointer, as far as that is feasible; do not change them.
 //
 // m may be nil; with it, an input seen before in the same transaction is not
-// evaluated again.
+// evaluated in full again. A compiled form has no use for it.
 //
 // Any error means that there is no answer, and the caller denies: facts that do
-// not fit the terms, a context that is done, an evaluation that fails, an answer
-// that is undefined or not of the agreed form.
+// not fit the terms, a context that is done (a compiled form does not look at it),
+// an evaluation that fails, an answer that is undefined or not of the agreed form.
 func (p *Prepared) Decide(ctx context.Context, f *broker.Facts, m *Memo) (*broker.Outcome, error) {
 	if err := checkFacts(p.terms, f); err != nil {
 		return nil, p.wrap(err)
+	}
+	if c := p.compiled.Load(); c != nil && c.program != nil {
+		o, err := c.program.decide(f, &p.known)
+		if err != nil {
+			return nil, p.wrap(err)
+		}
+		return o, nil
 	}
 	if m != nil {
 		if o := m.get(p, f); o != nil {
 			return o, nil
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	o, err := p.full(ctx, f)
+	if err != nil {
 		return nil, p.wrap(err)
+	}
+	if m != nil {
+		m.put(o)
+	}
+	return o, nil
+}
+
+// DecideFull answers as Decide does, always by full evaluation: the reference that
+// a compiled form is held to. Its errors are Decide's.
+func (p *Prepared) DecideFull(ctx context.Context, f *broker.Facts) (*broker.Outcome, error) {
+	if err := checkFacts(p.terms, f); err != nil {
+		return nil, p.wrap(err)
+	}
+	o, err := p.full(ctx, f)
+	if err != nil {
+		return nil, p.wrap(err)
+	}
+	return o, nil
+}
+
+// full evaluates the policy. The facts are such as checkFacts accepts.
+func (p *Prepared) full(ctx context.Context, f *broker.Facts) (*broker.Outcome, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	input, err := p.value(f)
+	if err != nil {
+		return nil, err
 	}
 	// A cancel of our own saves the goroutine that OPA would start in each call to
 	// watch the context.
@@ -132,22 +199,19 @@ func (p *Prepared) Decide(ctx context.Context, f *broker.Facts, m *Memo) (*broke
 		defer context.AfterFunc(ctx, cancel.Cancel)()
 	}
 	rs, err := p.engine.query.Eval(ctx,
-		rego.EvalParsedInput(p.value(f)),
+		rego.EvalParsedInput(input),
 		rego.EvalTime(f.Time),
 		rego.EvalSeed(zeros{}),
 		rego.EvalExternalCancel(cancel),
 	)
 	if err != nil {
-		return nil, p.wrap(err)
+		return nil, err
 	}
 	o, err := p.outcome(rs)
 	if err != nil {
-		return nil, p.wrap(fmt.Errorf("%s: %w", Query, err))
+		return nil, fmt.Errorf("%s: %w", Query, err)
 	}
-	if m != nil {
-		m.put(o)
-	}
-	return o, nil
+	return p.known.same(o), nil
 }
 
 func (p *Prepared) wrap(err error) error {

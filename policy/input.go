@@ -227,10 +227,14 @@ func intervalTerm(i broker.Interval) *ast.Term {
 }
 
 // value is Input as OPA's own terms: the static pairs of p, shared, and the facts.
-func (p *Prepared) value(f *broker.Facts) ast.Value {
+func (p *Prepared) value(f *broker.Facts) (ast.Value, error) {
+	static, err := p.static()
+	if err != nil {
+		return nil, err
+	}
 	attributes := make([][2]*ast.Term, len(f.Attributes))
 	for i, s := range f.Attributes {
-		attributes[i] = [2]*ast.Term{p.attributes[i], ast.StringTerm(s)}
+		attributes[i] = [2]*ast.Term{static.attributes[i], ast.StringTerm(s)}
 	}
 	cases := make([]*ast.Term, len(f.Cases))
 	for i := range f.Cases {
@@ -247,8 +251,8 @@ func (p *Prepared) value(f *broker.Facts) ast.Value {
 			[2]*ast.Term{kWithdr, number(toMillis(c.Withdrawn))},
 		)
 	}
-	pairs := make([][2]*ast.Term, 0, len(p.static)+5)
-	pairs = append(pairs, p.static...)
+	pairs := make([][2]*ast.Term, 0, len(static.pairs)+5)
+	pairs = append(pairs, static.pairs...)
 	pairs = append(pairs,
 		[2]*ast.Term{kTime, number(f.Time.UnixMilli())},
 		[2]*ast.Term{kRecord, ast.ObjectTerm(
@@ -264,5 +268,5 @@ func (p *Prepared) value(f *broker.Facts) ast.Value {
 			[2]*ast.Term{kDelivered, number(f.Usage.Delivered)},
 		)})
 	}
-	return ast.NewObject(pairs...)
+	return ast.NewObject(pairs...), nil
 }
