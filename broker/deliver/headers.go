@@ -4,6 +4,8 @@
 package deliver
 
 import (
+	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,49 +45,59 @@ var (
 // MaxHeaders is how many headers a delivery has at the most.
 const MaxHeaders = 16
 
+// HeaderBytes is the most that AppendHeaders writes to its arena for a record.
+func HeaderBytes(rec *broker.Record) int {
+	return 3*2*len(broker.Digest{}) + len(time.RFC3339Nano) + len(rec.Type) + len(rec.Traceparent)
+}
+
 // AppendHeaders writes a delivery's provenance as a CloudEvent in Kafka's
 // binary mode (CloudEvents 1.0, Kafka protocol binding 3.2). The event's own
 // id, which may hold a person's number, is replaced by the delivery id.
+//
+// The values that are this record's own are appended to arena, those of the
+// subscription are the envelope's: with room in dst and HeaderBytes of room in
+// arena, nothing is allocated. With less, all of this record's values lie in
+// the new array that is returned, none in the old one.
 func AppendHeaders[H ~struct {
 	Key   string
 	Value []byte
-}](dst []H, e *Envelope, rec *broker.Record, id broker.DeliveryID, decision broker.DecisionID, of broker.DeliveryID) []H {
-	add := func(key string, value []byte) { dst = append(dst, H(Header{key, value})) }
-	add("ce_specversion", specVersion)
-	add("ce_id", hexBytes(id))
-	add("ce_source", e.source)
-	add("ce_type", []byte(rec.Type))
+}](dst []H, arena []byte, e *Envelope, rec *broker.Record, id broker.DeliveryID, decision broker.DecisionID, of broker.DeliveryID) ([]H, []byte) {
+	arena = slices.Grow(arena, HeaderBytes(rec))
+	var at int
+	dst = append(dst, H{"ce_specversion", specVersion})
+	at, arena = len(arena), appendHex(arena, id)
+	dst = append(dst, H{"ce_id", arena[at:len(arena):len(arena)]}, H{"ce_source", e.source})
+	at, arena = len(arena), append(arena, rec.Type...)
+	dst = append(dst, H{"ce_type", arena[at:len(arena):len(arena)]})
 	if !rec.Time.IsZero() {
-		add("ce_time", rec.Time.UTC().AppendFormat(nil, time.RFC3339Nano))
+		at, arena = len(arena), rec.Time.UTC().AppendFormat(arena, time.RFC3339Nano)
+		dst = append(dst, H{"ce_time", arena[at:len(arena):len(arena)]})
 	}
-	add("content-type", jsonType)
-	add("ce_mailbox", e.mailbox)
-	add("ce_subscription", e.subscription)
-	add("ce_agreement", e.agreement)
-	add("ce_dataset", e.dataset)
-	add("ce_provider", e.provider)
-	add("ce_decision", hexBytes(decision))
-	add("ce_recordkind", kinds[rec.Kind])
+	at, arena = len(arena), appendHex(arena, decision)
+	dst = append(dst,
+		H{"content-type", jsonType},
+		H{"ce_mailbox", e.mailbox},
+		H{"ce_subscription", e.subscription},
+		H{"ce_agreement", e.agreement},
+		H{"ce_dataset", e.dataset},
+		H{"ce_provider", e.provider},
+		H{"ce_decision", arena[at:len(arena):len(arena)]},
+		H{"ce_recordkind", kinds[rec.Kind]})
 	if rec.Kind != broker.Original {
-		add("ce_of", hexBytes(of))
+		at, arena = len(arena), appendHex(arena, of)
+		dst = append(dst, H{"ce_of", arena[at:len(arena):len(arena)]})
 	}
 	if rec.Provisional {
-		add("ce_provisional", yes)
+		dst = append(dst, H{"ce_provisional", yes})
 	}
 	if rec.Traceparent != "" {
-		add("ce_traceparent", []byte(rec.Traceparent))
+		at, arena = len(arena), append(arena, rec.Traceparent...)
+		dst = append(dst, H{"ce_traceparent", arena[at:len(arena):len(arena)]})
 	}
-	return dst
+	return dst, arena
 }
 
-func hexBytes(d broker.Digest) []byte {
-	const digits = "0123456789abcdef"
-	b := make([]byte, 32)
-	for i, c := range d {
-		b[2*i], b[2*i+1] = digits[c>>4], digits[c&15]
-	}
-	return b
-}
+func appendHex(dst []byte, d broker.Digest) []byte { return hex.AppendEncode(dst, d[:]) }
 
 // AppendRejection writes the JSON that a provider reads on rejected.<dataset>.
 func AppendRejection(dst []byte, pos broker.Position, r *broker.Rejection, at time.Time) []byte {

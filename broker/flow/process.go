@@ -244,9 +244,12 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, su
 	}
 	r := w.slab.record()
 	r.Topic, r.Value = route.topic, value
-	r.Headers = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), route.envelope, rec,
+	room := w.arena.mark(deliver.HeaderBytes(rec))
+	var used []byte
+	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), room, route.envelope, rec,
 		broker.NewDeliveryID(rec.Event, t.Subscription.ID),
 		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, t.Subscription.ID), of)
+	w.arena.take(room, used)
 	switch {
 	case route.partitions == 0:
 		r.Partition = broker.Bucket(t.Mailbox.ID, b.deliveryBuckets.Load())
