@@ -70,7 +70,7 @@ func AppendHeaders[H ~struct {
 	at, arena = len(arena), append(arena, rec.Type...)
 	dst = append(dst, H{"ce_type", arena[at:len(arena):len(arena)]})
 	if !rec.Time.IsZero() {
-		at, arena = len(arena), rec.Time.UTC().AppendFormat(arena, time.RFC3339Nano)
+		at, arena = len(arena), appendTime(arena, rec.Time)
 		dst = append(dst, H{"ce_time", arena[at:len(arena):len(arena)]})
 	}
 	at, arena = len(arena), appendHex(arena, decision)
@@ -97,7 +97,57 @@ func AppendHeaders[H ~struct {
 	return dst, arena
 }
 
-func appendHex(dst []byte, d broker.Digest) []byte { return hex.AppendEncode(dst, d[:]) }
+// pairs are the two digits of each byte in hexadecimal, and of 0 to 99 in
+// decimal. Three ids and a time are written for every delivery: two digits at a
+// time cost half of what encoding/hex and time take (BenchmarkHeaders).
+var hexPairs, decimalPairs = func() (h, d [256][2]byte) {
+	for i := range h {
+		h[i] = [2]byte([]byte(hex.EncodeToString([]byte{byte(i)})))
+		d[i] = [2]byte{'0' + byte(i/10%10), '0' + byte(i%10)}
+	}
+	return h, d
+}()
+
+func appendHex(dst []byte, d broker.Digest) []byte {
+	var text [2 * len(d)]byte
+	for i, c := range d {
+		*(*[2]byte)(text[2*i:]) = hexPairs[c]
+	}
+	return append(dst, text[:]...)
+}
+
+// appendTime writes UTC as AppendFormat does with time.RFC3339Nano.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, time.RFC3339Nano)
+	}
+	hour, minute, second := t.Clock()
+	var text [len("2006-01-02T15:04:05.999999999Z")]byte
+	pair := func(at, v int) { *(*[2]byte)(text[at:]) = decimalPairs[v] }
+	pair(0, year/100)
+	pair(2, year%100)
+	pair(5, int(month))
+	pair(8, day)
+	pair(11, hour)
+	pair(14, minute)
+	pair(17, second)
+	text[4], text[7], text[10], text[13], text[16] = '-', '-', 'T', ':', ':'
+	n := 19
+	if nano := t.Nanosecond(); nano != 0 {
+		text[n] = '.'
+		pair(n+1, nano/10_000_000)
+		pair(n+3, nano/100_000%100)
+		pair(n+5, nano/1_000%100)
+		pair(n+7, nano/10%100)
+		text[n+9] = '0' + byte(nano%10)
+		for n += 10; text[n-1] == '0'; n-- {
+		}
+	}
+	text[n] = 'Z'
+	return append(dst, text[:n+1]...)
+}
 
 // AppendRejection writes the JSON that a provider reads on rejected.<dataset>.
 func AppendRejection(dst []byte, pos broker.Position, r *broker.Rejection, at time.Time) []byte {

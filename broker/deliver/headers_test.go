@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"datafordeler/broker"
 )
 
@@ -83,6 +85,16 @@ func TestHeadersShareAnArena(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTimeIsRFC3339(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(-100_000_000_000, 400_000_000_000).Draw(t, "s"), rapid.SampledFrom([]int64{0, 1, 10, 999_999_999, 120_000_000, 120_000, 123_456_780}).Draw(t, "ns")).
+			In(time.FixedZone("", rapid.IntRange(-50_000, 50_000).Draw(t, "zone")))
+		if got, want := string(appendTime(nil, at)), at.UTC().Format(time.RFC3339Nano); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
 }
 
 func TestHeadersDoNotAllocate(t *testing.T) {
