@@ -1,9 +1,6 @@
 package deliver
 
 import (
-	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,9 +13,17 @@ import (
 // Kafka takes by default, with room for its own framing.
 const MaxBatch = 900_000
 
-// batchVersion is the first byte of every record of decisions. Readers read
-// all versions for ever.
-const batchVersion = 1
+// batchVersion is the first byte of every record of decisions that is written.
+// Readers read all versions for ever.
+const batchVersion = 2
+
+// What a record of decisions may say in few bytes is bounded, so that reading
+// one is never unbounded work: the writer begins another record instead.
+const (
+	maxDecisions = 1 << 22
+	maxRejected  = 1 << 20
+	blockRows    = 256
+)
 
 // BatchHeader says what a record of decisions covers and under what. The
 // ranges [First, Last] of a source partition follow each other without a gap.
@@ -80,28 +85,6 @@ type BatchOutcome struct {
 	Shielded bool                  `json:"shielded,omitempty"`
 }
 
-// Batch collects the decisions of one source partition in one transaction. It
-// is used by one goroutine, and reused through Reset.
-type Batch struct {
-	head BatchHeader
-	rows []byte
-	out  [][]byte
-
-	subs     map[*broker.Terms]int
-	outcomes map[outcomeKey]int
-	usage    map[broker.AgreementID]int64 // running: starts as head.Usage
-	last     int64                        // offset of the last row, for deltas
-	next     int64                        // first offset not yet accounted for
-	begun    bool                         // the current record's row is open
-	size     int                          // of the dictionaries, estimated
-}
-
-type outcomeKey struct {
-	terms    *broker.Terms
-	outcome  *broker.Outcome
-	shielded bool
-}
-
 // Row is what is common to a record's decisions.
 type Row struct {
 	Offset  int64
@@ -110,23 +93,9 @@ type Row struct {
 	Kind    broker.RecordKind
 }
 
-// Reset begins a batch. The header's Usage is kept, not copied.
-func (b *Batch) Reset(h BatchHeader) {
-	h.Subscriptions, h.Outcomes, h.RejectedAt = nil, nil, nil
-	h.Records, h.OutOfScope, h.Repeated, h.Rejected = 0, 0, 0, 0
-	b.head = h
-	b.rows = b.rows[:0]
-	b.out = b.out[:0]
-	b.last, b.next, b.size = h.First, h.First, 0
-	b.usage = maps.Clone(h.Usage)
-	if b.usage == nil {
-		b.usage = map[broker.AgreementID]int64{}
-	}
-	b.subs = map[*broker.Terms]int{}
-	b.outcomes = map[outcomeKey]int{}
-}
-
-// Decision is one row's answer for one subscription.
+// Decision is one row's answer for one subscription. What it points to does not
+// change while the batch is being made; equal answers behind different pointers
+// are the same answer.
 type Decision struct {
 	Terms    *broker.Terms
 	Outcome  *broker.Outcome
@@ -134,44 +103,126 @@ type Decision struct {
 	Fields   []broker.Pointer
 }
 
+// Batch collects the decisions of one source partition in one transaction, and
+// writes them in columns. It is used by one goroutine, and reused through Reset:
+// then it allocates for what it has not met before only.
+//
+// The bytes follow from the decisions alone, never from where they lie in
+// memory: numbers in the dictionaries are given in the order of first use.
+type Batch struct {
+	head  BatchHeader
+	usage map[broker.AgreementID]int64 // running: starts as head.Usage
+	next  int64                        // first offset not yet accounted for
+	dict  dictionaries
+
+	open     block
+	blocks   []byte
+	index    []blockEntry
+	rejected []run
+	rejectTo int64 // where the runs of rejected reach
+	decided  int   // decisions in the record under way
+	fixed    int   // bytes of header and usage, at the most
+
+	out     [][]byte // the records; room beyond len is kept
+	scratch []byte
+	group   []byte
+}
+
+// Reset begins a batch. The header's Usage is kept, not copied.
+func (b *Batch) Reset(h BatchHeader) {
+	b.Release()
+	b.usage = maps.Clone(h.Usage)
+	if b.usage == nil {
+		b.usage = map[broker.AgreementID]int64{}
+	}
+	b.begin(h, h.First)
+}
+
+// Release lets go of the batch's rows and of what it points to, and keeps the
+// room. The records that Finish returned are gone with it.
+func (b *Batch) Release() {
+	b.dict.reset()
+	b.open.reset()
+	clear(b.blocks[:cap(b.blocks)])
+	for i := range b.out {
+		clear(b.out[i])
+	}
+	b.out = b.out[:0]
+	b.head, b.usage = BatchHeader{}, nil
+}
+
+// begin begins a record of decisions.
+func (b *Batch) begin(h BatchHeader, first int64) {
+	h.First, h.Last = first, first-1
+	h.Records, h.OutOfScope, h.Repeated, h.Rejected = 0, 0, 0, 0
+	h.RejectedAt, h.Subscriptions, h.Outcomes = nil, nil, nil
+	b.head = h
+	b.dict.reset()
+	b.open.reset()
+	b.blocks, b.index = b.blocks[:0], b.index[:0]
+	b.rejected, b.rejectTo = b.rejected[:0], first
+	b.next, b.decided = first, 0
+	b.fixed = 300 + len(h.Kind) + len(h.Dataset) + len(h.Policy) + len(h.Period)
+	for a := range h.Usage {
+		b.fixed += len(a) + 20
+	}
+}
+
 // Add appends a record's decisions. Records come in the order of their offsets.
 func (b *Batch) Add(row Row, decisions []Decision) {
-	b.room(row.Offset, 48+len(decisions)*12)
-	b.head.Records++
+	b.account(row.Offset)
 	if len(decisions) == 0 {
+		b.head.Records++
 		b.head.OutOfScope++
 		return
 	}
-	b.rows = binary.AppendUvarint(b.rows, uint64(row.Offset-b.last))
-	b.last = row.Offset
-	b.rows = append(b.rows, row.Event[:]...)
-	b.rows = append(b.rows, row.Subject[:]...)
-	b.rows = append(b.rows, byte(row.Kind))
-	b.rows = binary.AppendUvarint(b.rows, uint64(len(decisions)))
+	d := &b.dict
+	d.mark()
+	set := d.set(decisions)
+	if b.head.Records > 0 && (b.decided+len(decisions) > maxDecisions || b.size()+rowSize > MaxBatch) {
+		d.undo()
+		b.split(row.Offset)
+		set = d.set(decisions)
+	}
+	b.head.Records++
+	b.decided += len(decisions)
+	b.open.add(&row, set)
+	if len(b.open.refs) == blockRows {
+		b.closeBlock()
+	}
 	for i := range decisions {
-		d := &decisions[i]
-		b.rows = binary.AppendUvarint(b.rows, uint64(b.sub(d.Terms)))
-		b.rows = binary.AppendUvarint(b.rows, uint64(b.outcome(d)))
-		if d.Outcome.Permit && d.Terms.Agreement.Cost.Ceiling > 0 {
-			b.usage[d.Terms.Agreement.ID]++
+		if a := &decisions[i].Terms.Agreement; a.Cost.Ceiling > 0 && decisions[i].Outcome.Permit {
+			b.usage[a.ID]++
 		}
 	}
 }
 
 // Reject counts a record that intake refused.
 func (b *Batch) Reject(offset int64) {
-	b.room(offset, 16)
+	b.account(offset)
+	if b.head.Records > 0 && (b.head.Rejected == maxRejected || b.size()+runSize > MaxBatch) {
+		b.split(offset)
+	}
 	b.head.Records++
 	b.head.Rejected++
-	b.head.RejectedAt = append(b.head.RejectedAt, offset-b.head.First)
-	b.size += 10
+	b.rejected = appendOffset(b.rejected, b.rejectTo, offset)
+	b.rejectTo = offset + 1
 }
 
 // Repeat counts a record that had been seen.
 func (b *Batch) Repeat(offset int64) {
-	b.room(offset, 0)
+	b.account(offset)
 	b.head.Records++
 	b.head.Repeated++
+}
+
+// account moves on to a record. Were one accounted for twice, or two in the
+// wrong order, the evidence would be false: nothing is written then.
+func (b *Batch) account(offset int64) {
+	if offset < b.next {
+		panic(fmt.Sprintf("deliver: the record at offset %d came when %d was next", offset, b.next))
+	}
+	b.next = offset + 1
 }
 
 // Used is how many deliveries an agreement with a ceiling has had from this
@@ -182,203 +233,75 @@ func (b *Batch) Used(a broker.AgreementID) int64 { return b.usage[a] }
 func (b *Batch) Usage() map[broker.AgreementID]int64 { return b.usage }
 
 // Finish ends the batch at the offset last and returns its encoded records.
-// They are valid until Reset.
+// They are valid until Reset or Release.
 func (b *Batch) Finish(last int64) [][]byte {
 	b.head.Last = last
 	b.flush()
 	return b.out
 }
 
-func (b *Batch) sub(t *broker.Terms) int {
-	i, ok := b.subs[t]
-	if !ok {
-		i = len(b.head.Subscriptions)
-		b.subs[t] = i
-		b.head.Subscriptions = append(b.head.Subscriptions, BatchSubscription{
-			ID: t.Subscription.ID, Agreement: t.Agreement.ID, Ceiling: t.Agreement.Cost.Ceiling > 0})
-		b.size += len(t.Subscription.ID) + len(t.Agreement.ID) + 50
-	}
-	return i
+// What an entry takes at the most, in bytes, beside its strings.
+const (
+	rowSize   = 50
+	runSize   = 20
+	indexSize = 24
+)
+
+// size bounds the bytes of the record under way from above.
+func (b *Batch) size() int {
+	return b.fixed + len(b.blocks) + (len(b.index)+1)*indexSize + len(b.open.refs)*rowSize + len(b.rejected)*runSize + b.dict.size
 }
 
-func (b *Batch) outcome(d *Decision) int {
-	key := outcomeKey{d.Terms, d.Outcome, d.Shielded}
-	if i, ok := b.outcomes[key]; ok {
-		return i
-	}
-	o := BatchOutcome{Permit: d.Outcome.Permit, Reasons: d.Outcome.Reasons, Bases: d.Outcome.Bases,
-		Package: d.Terms.Agreement.Package, Shielded: d.Shielded}
-	if o.Permit {
-		o.Fields = d.Fields
-	}
-	// Two evaluations may give equal answers; the dictionary holds one.
-	i := slices.IndexFunc(b.head.Outcomes, func(have BatchOutcome) bool {
-		return have.Permit == o.Permit && have.Shielded == o.Shielded && have.Package == o.Package &&
-			slices.Equal(have.Reasons, o.Reasons) && slices.Equal(have.Bases, o.Bases) && slices.Equal(have.Fields, o.Fields)
-	})
-	if i < 0 {
-		i = len(b.head.Outcomes)
-		b.head.Outcomes = append(b.head.Outcomes, o)
-		b.size += 120
-		for _, f := range o.Fields {
-			b.size += len(f) + 3
-		}
-		for _, r := range o.Reasons {
-			b.size += len(r) + 3
-		}
-		for _, l := range o.Bases {
-			b.size += len(l) + 3
-		}
-	}
-	b.outcomes[key] = i
-	return i
+// split ends the record under way before offset, and begins another with it.
+func (b *Batch) split(offset int64) {
+	b.head.Last = offset - 1
+	b.flush()
+	h := b.head
+	h.Usage = maps.Clone(b.usage)
+	b.begin(h, offset)
+	b.next = offset + 1
 }
 
-// room closes the record under way when the next row might not fit.
-func (b *Batch) room(offset int64, need int) {
-	if len(b.rows)+b.size+need+2_000 > MaxBatch && offset > b.head.First {
-		b.head.Last = offset - 1
-		b.flush()
-		next := b.head
-		next.First = offset
-		next.Usage = maps.Clone(b.usage)
-		next.Records, next.OutOfScope, next.Repeated, next.Rejected = 0, 0, 0, 0
-		next.RejectedAt, next.Subscriptions, next.Outcomes = nil, nil, nil
-		b.head = next
-		b.rows = b.rows[:0]
-		b.last, b.size = offset, 0
-		clear(b.subs)
-		clear(b.outcomes)
-	}
+// block is the rows under way.
+type block struct {
+	first, next int64
+	runs        []run
+	kinds       []byte
+	refs        []uint32
+	events      []byte
+	subjects    []byte
+	people      bool // some row has a subject
 }
 
-func (b *Batch) flush() {
-	head, err := json.Marshal(&b.head)
-	if err != nil {
-		panic(fmt.Sprintf("deliver: a batch header of plain fields did not encode: %v", err))
-	}
-	out := make([]byte, 0, len(head)+len(b.rows)+8)
-	out = append(out, batchVersion)
-	out = binary.AppendUvarint(out, uint64(len(head)))
-	out = append(out, head...)
-	out = append(out, b.rows...)
-	b.out = append(b.out, out)
+func (k *block) reset() {
+	clear(k.events[:cap(k.events)])
+	clear(k.subjects[:cap(k.subjects)])
+	k.runs, k.kinds, k.refs, k.events, k.subjects, k.people = k.runs[:0], k.kinds[:0], k.refs[:0], k.events[:0], k.subjects[:0], false
 }
 
-var errBatch = errors.New("not a record of decisions, or a damaged one")
-
-// DecodeHeader reads a record of decisions' header; rest are its rows.
-func DecodeHeader(value []byte) (h BatchHeader, rest []byte, err error) {
-	if len(value) == 0 {
-		return h, nil, errBatch
+func (k *block) add(row *Row, set uint32) {
+	if len(k.refs) == 0 {
+		k.first, k.next = row.Offset, row.Offset
 	}
-	if value[0] != batchVersion {
-		return h, nil, fmt.Errorf("decisions in format %d: this version reads format %d; use a newer datafordeler", value[0], batchVersion)
-	}
-	n, w := binary.Uvarint(value[1:])
-	if w <= 0 || n > uint64(len(value)-1-w) {
-		return h, nil, errBatch
-	}
-	body := value[1+w:]
-	if err := json.Unmarshal(body[:n], &h); err != nil {
-		return h, nil, fmt.Errorf("%w: %v", errBatch, err)
-	}
-	if h.Last < h.First-1 {
-		return h, nil, fmt.Errorf("%w: range %d–%d", errBatch, h.First, h.Last)
-	}
-	return h, body[n:], nil
+	k.runs = appendOffset(k.runs, k.next, row.Offset)
+	k.next = row.Offset + 1
+	k.kinds = append(k.kinds, byte(row.Kind))
+	k.refs = append(k.refs, set)
+	k.events = append(k.events, row.Event[:]...)
+	k.subjects = append(k.subjects, row.Subject[:]...)
+	k.people = k.people || !row.Subject.IsZero()
 }
 
-// Decode calls fn for each decision in a record of decisions, in order. The
-// value passed to fn is reused; its slices are shared and read-only.
-func Decode(value []byte, fn func(*broker.Decision) error) (BatchHeader, error) {
-	h, rows, err := DecodeHeader(value)
-	if err != nil {
-		return h, err
-	}
-	var d broker.Decision
-	d.Kind = broker.StreamDecision
-	d.Position = broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, Offset: h.First}
-	d.PolicyDigest, d.Revision, d.Time, d.Period = h.Policy, h.Revision, h.Time, h.Period
-	uvarint := func() (uint64, bool) {
-		v, w := binary.Uvarint(rows)
-		if w <= 0 {
-			return 0, false
-		}
-		rows = rows[w:]
-		return v, true
-	}
-	for len(rows) > 0 {
-		delta, ok := uvarint()
-		if !ok || len(rows) < 34 || delta > uint64(h.Last-d.Position.Offset) {
-			return h, errBatch
-		}
-		d.Position.Offset += int64(delta)
-		copy(d.Event[:], rows)
-		copy(d.Subject[:], rows[16:])
-		d.RecordKind = broker.RecordKind(rows[32])
-		if d.RecordKind > broker.Retraction {
-			return h, errBatch
-		}
-		rows = rows[33:]
-		n, ok := uvarint()
-		if !ok || n > uint64(len(rows)) {
-			return h, errBatch
-		}
-		for range n {
-			s, ok1 := uvarint()
-			o, ok2 := uvarint()
-			if !ok1 || !ok2 || s >= uint64(len(h.Subscriptions)) || o >= uint64(len(h.Outcomes)) {
-				return h, errBatch
-			}
-			sub, out := &h.Subscriptions[s], &h.Outcomes[o]
-			d.Subscription, d.Agreement = sub.ID, sub.Agreement
-			d.Outcome = broker.Outcome{Permit: out.Permit, Reasons: out.Reasons, Bases: out.Bases}
-			d.Package, d.Fields, d.Shielded = out.Package, out.Fields, out.Shielded
-			d.ID = broker.NewDecisionID(d.Kind, d.Position.TopicID, d.Position.Partition, d.Position.Offset, d.Subscription)
-			d.Delivery = broker.DeliveryID{}
-			if out.Permit {
-				d.Delivery = broker.NewDeliveryID(d.Event, d.Subscription)
-			}
-			if fn != nil {
-				if err := fn(&d); err != nil {
-					return h, err
-				}
-			}
-		}
-	}
-	return h, nil
+// Records of the batch that were decided, as the header counts them.
+func (b *Batch) rows() int64 {
+	return b.head.Records - b.head.OutOfScope - b.head.Repeated - b.head.Rejected
 }
 
-// UsageAfter is the usage of each agreement with a ceiling when the record of
-// decisions ended.
-func UsageAfter(value []byte) (map[broker.AgreementID]int64, error) {
-	var ceilings map[broker.SubscriptionID]bool
-	h, _, err := DecodeHeader(value)
-	if err != nil {
-		return nil, err
+// sortedAgreements puts usage in the one order that it is written in.
+func sortedAgreements(dst []broker.AgreementID, usage map[broker.AgreementID]int64) []broker.AgreementID {
+	for a := range usage {
+		dst = append(dst, a)
 	}
-	usage := maps.Clone(h.Usage)
-	if usage == nil {
-		usage = map[broker.AgreementID]int64{}
-	}
-	ceilings = map[broker.SubscriptionID]bool{}
-	for _, s := range h.Subscriptions {
-		ceilings[s.ID] = s.Ceiling
-	}
-	_, err = Decode(value, func(d *broker.Decision) error {
-		if d.Outcome.Permit && ceilings[d.Subscription] {
-			usage[d.Agreement]++
-		}
-		return nil
-	})
-	return usage, err
-}
-
-func appendString(dst []byte, s string) []byte {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return append(dst, `""`...)
-	}
-	return append(dst, b...)
+	slices.Sort(dst)
+	return dst
 }

@@ -5,6 +5,7 @@ package deliver
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"time"
@@ -160,12 +161,20 @@ func AppendRejection(dst []byte, pos broker.Position, r *broker.Rejection, at ti
 	dst = append(dst, `,"offset":`...)
 	dst = strconv.AppendInt(dst, pos.Offset, 10)
 	dst = append(dst, `,"detail":`...)
-	dst = appendString(dst, r.Detail)
+	dst = appendJSON(dst, r.Detail)
 	if r.Pointer != "" {
 		dst = append(dst, `,"pointer":`...)
-		dst = appendString(dst, r.Pointer)
+		dst = appendJSON(dst, r.Pointer)
 	}
 	dst = append(dst, `,"at":"`...)
 	dst = at.UTC().AppendFormat(dst, time.RFC3339Nano)
 	return append(dst, `"}`...)
+}
+
+func appendJSON(dst []byte, s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return append(dst, `""`...)
+	}
+	return append(dst, b...)
 }
