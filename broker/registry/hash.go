@@ -25,8 +25,8 @@ func (s *State) Hash() broker.Digest {
 		Ended bool
 	}
 	var cases []ended
-	for k, h := range s.cases {
-		cases = append(cases, ended{broker.Case{ID: k.id, Subscription: k.subscription, Subject: h.subject, Open: h.open}, h.ended})
+	for i := range s.subjects.cases.rows.len() {
+		cases = append(cases, ended{s.subjects.caseAt(uint32(i)), s.subjects.cases.rows.at(uint32(i)).group&caseEnded != 0})
 	}
 	slices.SortFunc(cases, func(a, b ended) int {
 		return cmp.Or(cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.ID, b.ID))
@@ -47,12 +47,17 @@ func (s *State) Hash() broker.Digest {
 	slices.SortFunc(used, func(a, b broker.PackageRef) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
 	})
+	consents := make(map[broker.ConsentID]broker.Consent, s.subjects.consents.rows.len())
+	for i := range s.subjects.consents.rows.len() {
+		c := s.subjects.consent(uint32(i))
+		consents[c.ID] = c
+	}
 	h := sha256.New()
 	enc := json.NewEncoder(h) // maps with text keys are written in order
 	for _, part := range []any{
 		s.revision, s.structure, s.head,
 		s.Organisations(), s.Datasets(), s.Bases(), s.Packages(), s.Mailboxes(), s.Agreements(), s.Subscriptions(), s.Delegations(),
-		used, s.receivesFor, s.withdrawn, held, cases, s.consents, s.policy, s.policies, s.keystore,
+		used, s.receivesFor, s.withdrawn, held, cases, consents, s.policy, s.policies, s.keystore,
 	} {
 		if err := enc.Encode(part); err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON

@@ -55,15 +55,15 @@ func (s *State) refuse(p payload, t Type) string {
 	case *broker.Case:
 		return s.refuseCase(v)
 	case *CaseEnd:
-		h := s.cases[caseKey{v.Subscription, v.ID}]
+		open, ended, ok := s.caseOpen(v.Subscription, v.ID)
 		switch {
-		case h == nil:
+		case !ok:
 			return fmt.Sprintf("no case %q was opened for subscription %s", v.ID, v.Subscription)
-		case h.ended:
+		case ended:
 			return fmt.Sprintf("case %q of subscription %s has ended already", v.ID, v.Subscription)
-		case !h.open.To.IsZero() && v.At.After(h.open.To):
+		case !open.To.IsZero() && v.At.After(open.To):
 			return fmt.Sprintf("case %q of subscription %s was to end before that: it is not prolonged by ending it", v.ID, v.Subscription)
-		case v.At.Before(h.open.From):
+		case v.At.Before(open.From):
 			return fmt.Sprintf("case %q of subscription %s cannot end before it was opened", v.ID, v.Subscription)
 		}
 	case *broker.Consent:
@@ -166,6 +166,7 @@ func (s *State) refuseSubscription(v *broker.Subscription) string {
 }
 
 func (s *State) refuseCase(v *broker.Case) string {
+	_, _, known := s.caseOpen(v.Subscription, v.ID)
 	switch {
 	case s.subscriptions[v.Subscription] == nil:
 		return unknown("subscription", v.Subscription)
@@ -173,7 +174,7 @@ func (s *State) refuseCase(v *broker.Case) string {
 		return "a case is on a subject"
 	case v.Open.From.IsZero():
 		return "a case has a day on which it was opened"
-	case s.cases[caseKey{v.Subscription, v.ID}] != nil:
+	case known:
 		return fmt.Sprintf("case %q of subscription %s was opened before: a case that is taken up again has a new name", v.ID, v.Subscription)
 	}
 	if err := v.Open.Check(); err != nil {
@@ -183,6 +184,7 @@ func (s *State) refuseCase(v *broker.Case) string {
 }
 
 func (s *State) refuseConsent(v *broker.Consent) string {
+	_, known := s.subjects.consents.find(v.ID)
 	switch {
 	case s.organisations[v.Consumer] == nil:
 		return unknown("consumer", v.Consumer)
@@ -194,7 +196,7 @@ func (s *State) refuseConsent(v *broker.Consent) string {
 		return "a consent is given for a purpose"
 	case !v.Withdrawn.IsZero():
 		return "a consent is given first, and withdrawn by an event of its own"
-	case s.consents[v.ID] != nil:
+	case known:
 		return fmt.Sprintf("consent %q was given before: a new consent has a new name", v.ID)
 	}
 	if err := v.Valid.Check(); err != nil {
@@ -208,8 +210,8 @@ func (s *State) refuseWithdrawal(v *Withdrawal, t Type) string {
 		return "a withdrawal has its time"
 	}
 	if t == ConsentWithdrawn {
-		c := s.consents[broker.ConsentID(v.ID)]
-		if c == nil {
+		c, ok := s.Consent(broker.ConsentID(v.ID))
+		if !ok {
 			return fmt.Sprintf("no consent %q was given", v.ID)
 		}
 		if !c.Withdrawn.IsZero() {

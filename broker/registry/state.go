@@ -26,9 +26,7 @@ type State struct {
 	withdrawn map[broker.DelegationID]Withdrawal
 	leased    map[broker.AgreementID]*leases
 
-	cases    map[caseKey]*heldCase
-	consents map[broker.ConsentID]*broker.Consent
-	subjects map[broker.SubjectKey]*subject
+	subjects  subjects // cases and consents
 
 	policy   *Policy
 	policies map[string]broker.Revision // all ever active, by digest: when last
@@ -85,9 +83,7 @@ func New() *State {
 		},
 		withdrawn: map[broker.DelegationID]Withdrawal{},
 		leased:    map[broker.AgreementID]*leases{},
-		cases:     map[caseKey]*heldCase{},
-		consents:  map[broker.ConsentID]*broker.Consent{},
-		subjects:  map[broker.SubjectKey]*subject{},
+		subjects:  newSubjects(),
 		policies:  map[string]broker.Revision{},
 	}
 }
@@ -171,7 +167,7 @@ func (s *State) apply(p payload, t Type) (structural bool) {
 		return false
 	case *Withdrawal:
 		if t == ConsentWithdrawn {
-			s.consents[broker.ConsentID(v.ID)].Withdrawn = v.At
+			s.withdrawConsent(v)
 			return false
 		}
 		s.withdrawn[broker.DelegationID(v.ID)] = *v

@@ -13,6 +13,7 @@ type resolved struct {
 	all       []*broker.Terms
 	byID      map[broker.SubscriptionID]*broker.Terms
 	byConsent map[consentKey][]broker.SubscriptionID // each list by name
+	byGroup   [][]broker.SubscriptionID              // the same, by consentTable's number; the groups of later are not in it
 	parts     map[broker.SubscriptionID]parts
 }
 
@@ -95,8 +96,19 @@ func (s *State) resolve() *resolved {
 		k := consentKey{a.Consumer, a.Dataset, a.Purpose}
 		r.byConsent[k] = append(r.byConsent[k], id)
 	}
+	for _, k := range s.subjects.consents.groups {
+		r.byGroup = append(r.byGroup, r.byConsent[k])
+	}
 	s.resolved.Store(r)
 	return r
+}
+
+// listed are the subscriptions that a consent of the group lists its subject for.
+func (r *resolved) listed(group uint32, k *consentKey) []broker.SubscriptionID {
+	if int(group) < len(r.byGroup) {
+		return r.byGroup[group]
+	}
+	return r.byConsent[*k]
 }
 
 func (p parts) terms() *broker.Terms {
