@@ -146,7 +146,9 @@ func (s *State) Fold(e Event) (accepted bool, err error) {
 	if s.apply(p, e.Type) {
 		s.structure = s.revision
 		if old := s.resolved.Load(); old != nil {
-			s.resolved.Store(&resolved{stale: true, parts: old.parts, byID: old.byID})
+			kept := *old
+			kept.stale = true
+			s.resolved.Store(&kept)
 		}
 	}
 	return true, nil

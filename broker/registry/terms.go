@@ -7,14 +7,15 @@ import (
 	"datafordeler/broker"
 )
 
-// resolved is what follows from the catalogue alone.
+// resolved is what follows from the catalogue alone. It is read-only once it is
+// stored; what a later one has in common with it, it shares.
 type resolved struct {
 	stale     bool // kept only for what of it can be used again
 	all       []*broker.Terms
-	byID      map[broker.SubscriptionID]*broker.Terms
+	at        map[broker.SubscriptionID]int32        // where in all
 	byConsent map[consentKey][]broker.SubscriptionID // each list by name
 	byGroup   [][]broker.SubscriptionID              // the same, by consentTable's number; the groups of later are not in it
-	parts     map[broker.SubscriptionID]parts
+	parts     []parts                                // of all, in its order
 }
 
 type consentKey struct {
@@ -41,66 +42,113 @@ type delegated struct {
 	withdrawn Withdrawal
 }
 
-func (p parts) same(o parts) bool {
-	return p.subscription == o.subscription && p.mailbox == o.mailbox && p.agreement == o.agreement &&
-		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer &&
-		slices.Equal(p.bases, o.bases) && slices.Equal(p.delegations, o.delegations)
-}
-
 type pair struct{ from, to broker.OrgNumber }
 
+// resolve is asked for each record, and makes what it answers anew once after each
+// change of structure: with tens of thousands of subscriptions, of which a change
+// touches one.
 func (s *State) resolve() *resolved {
 	old := s.resolved.Load()
 	if old != nil && !old.stale {
 		return old
 	}
+	// A subscription is never taken out: as many are the same ones.
 	n := len(s.subscriptions)
-	r := &resolved{
-		all:       make([]*broker.Terms, 0, n),
-		byID:      make(map[broker.SubscriptionID]*broker.Terms, n),
-		byConsent: map[consentKey][]broker.SubscriptionID{},
-		parts:     make(map[broker.SubscriptionID]parts, n),
+	r := &resolved{all: make([]*broker.Terms, n), parts: make([]parts, n)}
+	var names []broker.SubscriptionID
+	alike := old != nil && len(old.all) == n
+	if alike {
+		r.at, r.byConsent = old.at, old.byConsent
+	} else {
+		names = slices.Sorted(maps.Keys(s.subscriptions))
+		r.at = make(map[broker.SubscriptionID]int32, n)
+		for i, id := range names {
+			r.at[id] = int32(i)
+		}
 	}
 	given := map[pair][]delegated{}
 	for _, id := range slices.Sorted(maps.Keys(s.delegations)) {
 		d := s.delegations[id]
 		given[pair{d.From, d.To}] = append(given[pair{d.From, d.To}], delegated{d, s.withdrawn[id]})
 	}
-	for _, id := range slices.Sorted(maps.Keys(s.subscriptions)) {
-		sub := s.subscriptions[id]
-		a := s.agreements[sub.Agreement]
-		p := parts{
-			subscription: sub,
-			mailbox:      s.mailboxes[sub.Mailbox],
-			agreement:    a,
-			dataset:      s.datasets[a.Dataset],
-			pack:         s.packages[a.Package],
-			consumer:     s.organisations[a.Consumer],
-			bases:        make([]*broker.LegalBasis, len(a.Bases)),
-		}
-		for i, b := range a.Bases {
-			p.bases[i] = s.bases[b]
-		}
-		if a.Supplier != "" {
-			p.delegations = given[pair{a.Consumer, a.Supplier}]
-		}
-		var t *broker.Terms
-		if old != nil && old.parts[id].same(p) {
-			t = old.byID[id] // so that what was compiled for it stays good
+	moved := !alike // whether anyone's consents may list for others than before
+	for i := range n {
+		was := -1 // where it was
+		var id broker.SubscriptionID
+		if alike {
+			was, id = i, old.all[i].Subscription.ID
 		} else {
-			t = p.terms()
+			id = names[i]
+			if old != nil {
+				if at, ok := old.at[id]; ok {
+					was = int(at)
+				}
+			}
 		}
-		r.all = append(r.all, t)
-		r.byID[id] = t
-		r.parts[id] = p
-		k := consentKey{a.Consumer, a.Dataset, a.Purpose}
-		r.byConsent[k] = append(r.byConsent[k], id)
+		var before parts
+		if was >= 0 {
+			before = old.parts[was]
+		}
+		p := s.partsOf(id, &before, given)
+		r.parts[i] = p
+		if was >= 0 && p.same(&before) {
+			r.all[i] = old.all[was] // so that what was compiled for it stays good
+			continue
+		}
+		r.all[i] = p.terms()
+		moved = moved || keyOf(p.agreement) != keyOf(before.agreement)
+	}
+	if moved {
+		r.byConsent = map[consentKey][]broker.SubscriptionID{}
+		for _, t := range r.all {
+			k := keyOf(&t.Agreement)
+			r.byConsent[k] = append(r.byConsent[k], t.Subscription.ID)
+		}
 	}
 	for _, k := range s.subjects.consents.groups {
 		r.byGroup = append(r.byGroup, r.byConsent[k])
 	}
 	s.resolved.Store(r)
 	return r
+}
+
+func keyOf(a *broker.Agreement) consentKey { return consentKey{a.Consumer, a.Dataset, a.Purpose} }
+
+// partsOf finds a subscription's parts. What hangs on an agreement that is the
+// same as before has the same name.
+func (s *State) partsOf(id broker.SubscriptionID, before *parts, given map[pair][]delegated) parts {
+	sub := s.subscriptions[id]
+	a := s.agreements[sub.Agreement]
+	p := parts{
+		subscription: sub,
+		mailbox:      s.mailboxes[sub.Mailbox],
+		agreement:    a,
+		dataset:      s.datasets[a.Dataset],
+		pack:         s.packages[a.Package],
+		consumer:     s.organisations[a.Consumer],
+		bases:        before.bases,
+	}
+	if len(p.bases) != len(a.Bases) {
+		p.bases = make([]*broker.LegalBasis, len(a.Bases))
+	}
+	for i, name := range a.Bases {
+		if b := s.bases[name]; p.bases[i] != b {
+			if len(before.bases) == len(p.bases) && &before.bases[0] == &p.bases[0] {
+				p.bases = slices.Clone(p.bases)
+			}
+			p.bases[i] = b
+		}
+	}
+	if a.Supplier != "" {
+		p.delegations = given[pair{a.Consumer, a.Supplier}]
+	}
+	return p
+}
+
+func (p *parts) same(o *parts) bool {
+	return p.subscription == o.subscription && p.mailbox == o.mailbox && p.agreement == o.agreement &&
+		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer &&
+		slices.Equal(p.bases, o.bases) && slices.Equal(p.delegations, o.delegations)
 }
 
 // listed are the subscriptions that a consent of the group lists its subject for.
@@ -136,7 +184,14 @@ func (p parts) terms() *broker.Terms {
 // Terms are a subscription with all that it rests on; nil if there is none by
 // that name. A change of structure makes new terms for the subscriptions that it
 // touches; the others keep theirs, pointer and all.
-func (s *State) Terms(id broker.SubscriptionID) *broker.Terms { return s.resolve().byID[id] }
+func (s *State) Terms(id broker.SubscriptionID) *broker.Terms {
+	r := s.resolve()
+	i, ok := r.at[id]
+	if !ok {
+		return nil
+	}
+	return r.all[i]
+}
 
 // AllTerms are those of all subscriptions, by name. The slice is shared: read it only.
 func (s *State) AllTerms() []*broker.Terms { return s.resolve().all }
