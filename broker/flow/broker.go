@@ -77,6 +77,7 @@ func New(o Options) *Broker {
 	}
 	b.stopped = make(chan struct{})
 	b.worlds.builder = builder{topics: b.topics, limits: b.limits, log: b.log}
+	b.worlds.compiler.wake = make(chan struct{}, 1)
 	b.pulses = make([]pulse, b.cfg.sessions())
 	b.metrics = newMetrics(b)
 	return b
@@ -97,6 +98,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { b.worlds.compiler.run(ctx, b); return nil })
 	for n := range b.pulses {
 		g.Go(func() error { return b.member(ctx, n) })
 	}

@@ -10,6 +10,7 @@ import (
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
+	"datafordeler/policy"
 )
 
 // Metrics are one instance's. Everything is counted when it has committed.
@@ -33,6 +34,7 @@ type Metrics struct {
 	aborted       prometheus.Counter
 	revision      prometheus.GaugeFunc
 	held          prometheus.GaugeFunc
+	forms         []prometheus.Collector // gauges, by policy's form
 
 	b *Broker
 }
@@ -43,7 +45,14 @@ func newMetrics(b *Broker) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help}, labels)
 	}
 	seconds := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
+	var forms []prometheus.Collector
+	for _, state := range []policy.State{policy.Pending, policy.Compiled, policy.Full} {
+		forms = append(forms, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "policy_subscriptions",
+			Help:        "Subscriptions by the form in which policy decides for them: compiled; pending, to be compiled yet; or full, because the compiler does not know all of what is asked (datafordeler policy explain says what).",
+			ConstLabels: prometheus.Labels{"form": state.String()}}, func() float64 { return float64(b.worlds.count(state)) }))
+	}
 	return &Metrics{
+		forms:         forms,
 		b:             b,
 		recordsIn:     counter("records_total", "Records read from a dataset's source, in committed transactions.", "dataset"),
 		bytesIn:       counter("record_bytes_total", "Payload bytes of those records.", "dataset"),
@@ -82,8 +91,8 @@ func newMetrics(b *Broker) *Metrics {
 
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.revision, m.held}
+	return append(m.forms[:len(m.forms):len(m.forms)], m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.revision, m.held)
 }
 
 // series are a subscription's counters, looked up once.

@@ -11,6 +11,7 @@ import (
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
 	"datafordeler/policy"
 )
@@ -42,6 +43,7 @@ type work struct {
 	headers   []intake.Header
 	terms     []*broker.Terms
 	decisions []deliver.Decision
+	cuts      []cut
 	cases     []broker.Interval
 	consents  []broker.Consent
 	memo      policy.Memo
@@ -114,7 +116,7 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 	rec := &w.rec
 	w.terms = in.world.index.Match(w.terms[:0], rec, in.state)
-	w.decisions = w.decisions[:0]
+	w.decisions, w.cuts = w.decisions[:0], w.cuts[:0]
 	if len(w.terms) == 0 {
 		w.tally.outOfScope++
 		w.batch.Add(deliver.Row{Offset: rec.Offset}, nil)
@@ -206,6 +208,9 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 		}
 		facts.Usage = broker.Usage{Granted: in.state.Granted(a.ID, w.part.topicID, w.part.number), Delivered: delivered}
 	}
+	if route.prepared.State() == policy.Pending {
+		b.worlds.compiler.want(route)
+	}
 	var begun time.Time
 	sampled := w.tally.timePolicy()
 	if sampled {
@@ -222,28 +227,51 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 	return outcome
 }
 
+// cut is a record as one rights package lets it leave.
+type cut struct {
+	by       *minimise.Projection
+	value    []byte
+	shielded bool
+	err      error
+}
+
+// cut reduces the record, once for all subscriptions with the same package.
+func (w *work) cut(by *minimise.Projection) *cut {
+	for i := range w.cuts {
+		if w.cuts[i].by == by {
+			return &w.cuts[i]
+		}
+	}
+	start := w.arena.mark(len(w.rec.Data) + 64)
+	out, shielded, err := by.Append(start, &w.doc, w.rec.Attributes)
+	c := cut{by: by, shielded: shielded, err: err}
+	if err == nil {
+		c.value = w.arena.take(start, out)
+	}
+	w.cuts = append(w.cuts, c)
+	return &w.cuts[len(w.cuts)-1]
+}
+
 // deliver reduces the record and encodes the delivery; what cannot be carried
 // out becomes a denial.
 func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, sub *subTally, d *deliver.Decision) {
 	rec := &w.rec
-	start := w.arena.mark(len(rec.Data) + 64)
-	out, shielded, err := route.projection.Append(start, &w.doc, rec.Attributes)
+	cut := w.cut(route.projection)
 	switch {
-	case err != nil:
+	case cut.err != nil:
 		d.Outcome = denyNotMinimisable
 		return
-	case len(out)-len(start) > b.cfg.MaxDelivery:
+	case len(cut.value) > b.cfg.MaxDelivery:
 		d.Outcome = denyTooLarge
 		return
 	}
-	d.Shielded, d.Fields = shielded, route.projection.Fields(shielded)
-	value := w.arena.take(start, out)
+	d.Shielded, d.Fields = cut.shielded, route.projection.Fields(cut.shielded)
 	var of broker.DeliveryID
 	if rec.Kind != broker.Original {
 		of = broker.NewDeliveryID(rec.Of, t.Subscription.ID)
 	}
 	r := w.slab.record()
-	r.Topic, r.Value = route.topic, value
+	r.Topic, r.Value = route.topic, cut.value
 	room := w.arena.mark(deliver.HeaderBytes(rec))
 	var used []byte
 	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), room, route.envelope, rec,
@@ -256,11 +284,11 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, su
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}
-	if shielded {
+	if cut.shielded {
 		sub.shielded++
 	}
 	sub.bytesIn += int64(len(rec.Data))
-	sub.bytesOut += int64(len(value))
+	sub.bytesOut += int64(len(cut.value))
 	w.out = append(w.out, r)
 }
 
@@ -294,6 +322,7 @@ func (w *work) release() {
 	}
 	clear(w.records)
 	clear(w.out)
+	clear(w.cuts[:cap(w.cuts)])
 	w.records, w.out = w.records[:0], w.out[:0]
 	w.slab.release()
 }

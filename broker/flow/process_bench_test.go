@@ -24,6 +24,7 @@ type processBench struct {
 	work    *work
 	records []*kgo.Record
 	offset  int64
+	engine  *policy.Engine
 }
 
 const processRecords = 5_000
@@ -66,6 +67,12 @@ func newProcessBench(b *testing.B, s bench.Scenario) *processBench {
 	w, err := builder.build(st, nil)
 	if err != nil {
 		b.Fatal(err)
+	}
+	x.engine = builder.engine
+	for _, r := range w.fresh {
+		if err := r.prepared.Compile(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 	}
 	x.in = &instant{world: w, state: st, revision: st.Revision(), now: now}
 	if x.in.period, err = ring.Period(now); err != nil {

@@ -25,7 +25,9 @@ type world struct {
 	index     *match.Index
 	datasets  map[broker.DatasetID]*intake.Dataset
 	declared  map[broker.DatasetID]*broker.Dataset // that datasets were compiled from
+	cuts      map[*broker.RightsPackage]*minimise.Projection
 	routes    map[*broker.Terms]*route
+	fresh     []*route // those that were not in the world before, to compile
 }
 
 // route is what a subscription's records go through.
@@ -37,6 +39,7 @@ type route struct {
 	topic      string
 	partitions int32 // of the mailbox's own topic; 0 when it has a bucket of deliveries
 	series     atomic.Pointer[series]
+	wanted     atomic.Bool // asked while not compiled
 }
 
 // errNoPolicy holds deliveries until a policy is active.
@@ -44,9 +47,10 @@ var errNoPolicy = errors.New("no policy is active, so nothing may be delivered: 
 
 // worlds is the newest world, shared by an instance's sessions.
 type worlds struct {
-	mu      sync.Mutex // guards all below
-	newest  *world
-	builder builder
+	mu       sync.Mutex // guards all below
+	newest   *world
+	builder  builder
+	compiler compiler
 }
 
 // at is the world of a state, which the caller holds for reading. Whichever
@@ -62,7 +66,25 @@ func (ws *worlds) at(st *registry.State) (*world, error) {
 		return nil, err
 	}
 	ws.newest = w
+	ws.compiler.add(w.fresh)
+	w.fresh = nil
 	return w, nil
+}
+
+// count is how many subscriptions policy decides for in a form.
+func (ws *worlds) count(state policy.State) (n int) {
+	ws.mu.Lock()
+	w := ws.newest
+	ws.mu.Unlock()
+	if w == nil {
+		return 0
+	}
+	for _, r := range w.routes {
+		if r.prepared != nil && r.prepared.State() == state {
+			n++
+		}
+	}
+	return n
 }
 
 // builder makes worlds. It keeps the compiled policy from one to the next.
@@ -98,6 +120,7 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 		digest:    active.Digest,
 		datasets:  map[broker.DatasetID]*intake.Dataset{},
 		declared:  map[broker.DatasetID]*broker.Dataset{},
+		cuts:      map[*broker.RightsPackage]*minimise.Projection{},
 		routes:    map[*broker.Terms]*route{},
 	}
 	if old == nil {
@@ -118,7 +141,7 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 	w.index = match.New(all)
 	for _, t := range all {
 		if r := old.routes[t]; r != nil && old.digest == w.digest {
-			w.routes[t] = r
+			w.routes[t], w.cuts[t.Package] = r, r.projection
 			continue
 		}
 		r := &route{terms: t, envelope: deliver.NewEnvelope(t)}
@@ -128,16 +151,34 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 			r.topic = b.topics.Deliveries()
 		}
 		var err error
-		if r.projection, err = minimise.Compile(t.Package, t.Dataset); err != nil {
+		if r.projection, err = w.projection(t, old); err != nil {
 			return nil, fmt.Errorf("rights package %s: %w", t.Package.ID, err)
 		}
-		r.projection = r.projection.OnlyValues()
 		if r.prepared, err = b.engine.Prepare(t); err != nil {
 			b.log.Error("policy could not be prepared: every record of this subscription is denied",
 				"subscription", t.Subscription.ID, "err", err)
 			r.prepared = nil
+		} else {
+			w.fresh = append(w.fresh, r)
 		}
 		w.routes[t] = r
 	}
 	return w, nil
+}
+
+// projection is a rights package's, one for all that share it.
+func (w *world) projection(t *broker.Terms, old *world) (*minimise.Projection, error) {
+	p := w.cuts[t.Package]
+	if p == nil && old.declared[t.Dataset.ID] == t.Dataset {
+		p = old.cuts[t.Package]
+	}
+	if p == nil {
+		var err error
+		if p, err = minimise.Compile(t.Package, t.Dataset); err != nil {
+			return nil, err
+		}
+		p = p.OnlyValues()
+	}
+	w.cuts[t.Package] = p
+	return p, nil
 }
