@@ -126,6 +126,7 @@ type Batch struct {
 	out     [][]byte // the records; room beyond len is kept
 	scratch []byte
 	group   []byte
+	names   namesWriter
 }
 
 // Reset begins a batch. The header's Usage is kept, not copied.

@@ -41,7 +41,7 @@ func open(value []byte) (*view, error) {
 	v.usage = c.section("usage")
 	v.lists = newTable(c.section("lists"), 1, (*cursor).list)
 	v.outcomes = newTable(c.section("outcomes"), 8, (*cursor).outcome)
-	v.subs = newTable(c.section("subscriptions"), 7, (*cursor).sub)
+	v.subs = newTable(c.section("subscriptions"), 3, (*cursor).sub)
 	v.sets = newTable(c.section("sets"), 1, (*cursor).set)
 	v.index = c.section("index")
 	v.blocks = c.b
@@ -95,17 +95,15 @@ type (
 		reasons, bases, fields int
 	}
 	subRead struct {
-		id, agreement text
-		ceiling       bool
-		outcomes      []int
+		names    namesReader
+		ceiling  bool
+		outcomes []int
 	}
 	setRead struct {
 		width, sub int
 		answers    []answer
 	}
 )
-
-func (t *text) restart() { t.b = t.b[:0] }
 
 func (c *cursor) list(e *listRead, first bool) {
 	if first {
@@ -134,15 +132,14 @@ func (c *cursor) outcome(e *outcomeRead, first bool) {
 
 func (c *cursor) sub(e *subRead, first bool) {
 	if first {
-		e.id.restart()
-		e.agreement.restart()
+		e.names.restart()
 	}
-	e.id.read(c)
-	e.agreement.read(c)
+	e.names.readID(c)
 	n := c.uvarint()
 	e.ceiling = n&1 != 0
+	e.names.readAgreement(c, int(n>>1&3))
 	e.outcomes = e.outcomes[:0]
-	if n >>= 1; n > uint64(len(c.b)) {
+	if n >>= 3; n > uint64(len(c.b)) {
 		c.fail("counts more than follows")
 		return
 	}
@@ -203,7 +200,7 @@ func (v *view) header() (h BatchHeader, err error) {
 }
 
 func (e *subRead) subscription() BatchSubscription {
-	return BatchSubscription{ID: broker.SubscriptionID(e.id.b), Agreement: broker.AgreementID(e.agreement.b), Ceiling: e.ceiling}
+	return BatchSubscription{ID: broker.SubscriptionID(e.names.id()), Agreement: broker.AgreementID(e.names.agreement), Ceiling: e.ceiling}
 }
 
 func (v *view) readUsage() (map[broker.AgreementID]int64, error) {

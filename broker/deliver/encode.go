@@ -117,7 +117,7 @@ func (b *Batch) appendTable(dst []byte, n int, entry func(dst []byte, i int, fir
 
 func (b *Batch) appendDictionaries(out []byte) []byte {
 	d := &b.dict
-	before, agreement := "", ""
+	before := ""
 	out = b.appendTable(out, len(d.lists), func(dst []byte, i int, first bool) []byte {
 		if first {
 			before = ""
@@ -143,15 +143,18 @@ func (b *Batch) appendDictionaries(out []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(o.bases))
 		return binary.AppendUvarint(dst, uint64(o.fields))
 	})
+	names := &b.names
 	out = b.appendTable(out, len(d.subs), func(dst []byte, i int, first bool) []byte {
 		if first {
-			before, agreement = "", ""
+			names.restart()
 		}
 		s := &d.subs[i]
-		dst = appendShared(dst, before, string(s.ID))
-		dst = appendShared(dst, agreement, string(s.Agreement))
-		before, agreement = string(s.ID), string(s.Agreement)
-		dst = binary.AppendUvarint(dst, uint64(len(s.outcomes))<<1|uint64(bit(s.Ceiling)))
+		dst = names.id(dst, string(s.ID))
+		how := names.how(string(s.ID), string(s.Agreement))
+		dst = binary.AppendUvarint(dst, uint64(len(s.outcomes))<<3|uint64(how)<<1|uint64(bit(s.Ceiling)))
+		if how == edited {
+			dst = names.last.append(dst)
+		}
 		for _, o := range s.outcomes {
 			dst = binary.AppendUvarint(dst, uint64(o))
 		}

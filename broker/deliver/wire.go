@@ -111,51 +111,6 @@ func appendSection(dst, section []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(section))), section...)
 }
 
-// appendShared writes a string by what it does not share with the one before:
-// how much of that one it begins with, how much it ends with, and the rest.
-func appendShared(dst []byte, before, s string) []byte {
-	most := min(len(before), len(s))
-	head := 0
-	for head < most && before[head] == s[head] {
-		head++
-	}
-	tail := 0
-	for tail < most-head && before[len(before)-1-tail] == s[len(s)-1-tail] {
-		tail++
-	}
-	dst = binary.AppendUvarint(dst, uint64(head))
-	dst = binary.AppendUvarint(dst, uint64(tail))
-	return appendString(dst, s[head:len(s)-tail])
-}
-
-// maxText bounds what a reader makes of strings that share: a few bytes can ask
-// for the same long string again and again. No honest record comes near.
-const maxText = 16 << 20
-
-// text is the string that was read last, which the next one shares with.
-type text struct {
-	b, spare []byte
-	made     int
-}
-
-func (t *text) read(c *cursor) {
-	head, tail, n := c.uvarint(), c.uvarint(), c.uvarint()
-	middle := c.take(n)
-	if c.err != nil {
-		return
-	}
-	have := uint64(len(t.b))
-	if head > have || tail > have-head {
-		c.fail("a string shares more than there is")
-		return
-	}
-	t.spare = append(append(append(t.spare[:0], t.b[:head]...), middle...), t.b[have-tail:]...)
-	t.b, t.spare = t.spare, t.b
-	if t.made += len(t.b); t.made > maxText {
-		c.fail("strings of more than 16 MiB")
-	}
-}
-
 // groupSize is how many entries of a dictionary stand together under one length.
 // Who wants one entry skips to its group.
 const groupSize = 64
