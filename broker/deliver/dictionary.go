@@ -28,11 +28,15 @@ type dictionaries struct {
 	sets     []setEntry
 
 	subAt     map[*broker.Terms]int
-	answerAt  map[answerKey]int
+	answerAt  map[subAnswer]int
 	subBy     map[BatchSubscription]int
 	outcomeBy map[outcomeEntry]int
 	listBy    map[uint64]int // the last list with a hash; others by their link
 	setBy     map[uint64]int // likewise
+
+	reasons kept[broker.Reason]
+	bases   kept[broker.LegalBasisID]
+	fields  kept[broker.Pointer]
 
 	row   []answer // scratch
 	last  int      // the set that was used last, or −1
@@ -55,9 +59,17 @@ type subEntry struct {
 	outcomes []int
 	// alone is the set of just that answer, by its number and one; 0 for none.
 	alone []int
-	// The latest answer.
-	lastKey answerKey
-	last    int
+	// known are the answers that were found by content, and their numbers; more
+	// than maxKnown stand in dictionaries.answerAt.
+	known []knownAnswer
+}
+
+// maxKnown is how many answers are looked through before a map is.
+const maxKnown = 8
+
+type knownAnswer struct {
+	answerKey
+	n int
 }
 
 // setEntry is answers[from:to].
@@ -69,16 +81,27 @@ type answer struct{ sub, outcome int }
 
 // answerKey is what an answer is found again by.
 type answerKey struct {
-	terms    *broker.Terms
 	outcome  *broker.Outcome
 	fields   *broker.Pointer
 	n        int
 	shielded bool
 }
 
+type subAnswer struct {
+	sub int
+	answerKey
+}
+
+// kept finds the list again that was numbered last.
+type kept[S ~string] struct {
+	first *S
+	n     int
+	list  int
+}
+
 func (d *dictionaries) reset() {
 	if d.subAt == nil {
-		d.subAt, d.answerAt = map[*broker.Terms]int{}, map[answerKey]int{}
+		d.subAt, d.answerAt = map[*broker.Terms]int{}, map[subAnswer]int{}
 		d.subBy, d.outcomeBy = map[BatchSubscription]int{}, map[outcomeEntry]int{}
 		d.listBy, d.setBy = map[uint64]int{}, map[uint64]int{}
 	}
@@ -92,11 +115,13 @@ func (d *dictionaries) reset() {
 	clear(d.outcomes)
 	for i := range d.subs { // what each has room for is kept
 		s := &d.subs[i]
-		*s = subEntry{outcomes: s.outcomes[:0], alone: s.alone[:0]}
+		clear(s.known)
+		*s = subEntry{outcomes: s.outcomes[:0], alone: s.alone[:0], known: s.known[:0]}
 	}
 	d.size = 0
 	d.words, d.lists, d.outcomes, d.subs, d.answers, d.sets = d.words[:0], d.lists[:0], d.outcomes[:0], d.subs[:0], d.answers[:0], d.sets[:0]
 	d.last, d.grown = -1, d.grown[:0]
+	d.reasons, d.bases, d.fields = kept[broker.Reason]{}, kept[broker.LegalBasisID]{}, kept[broker.Pointer]{}
 }
 
 // mark remembers how far the dictionaries go, and undo goes back there, to write
@@ -171,25 +196,33 @@ func (d *dictionaries) answer(x *Decision) answer {
 		at = d.sub(x.Terms)
 	}
 	s := &d.subs[at]
-	key := answerKey{terms: x.Terms, outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
+	key := answerKey{outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
 	if len(x.Fields) > 0 {
 		key.fields = &x.Fields[0]
 	}
-	if key == s.lastKey {
-		return answer{at, s.last}
-	}
-	n, ok := d.answerAt[key]
-	if !ok {
-		o := d.outcome(x)
-		if n = slices.Index(s.outcomes, o); n < 0 {
-			n = len(s.outcomes)
-			s.outcomes, s.alone = append(s.outcomes, o), append(s.alone[:n], 0)
-			d.grown = append(d.grown, at)
-			d.size += 4
+	for i := range s.known {
+		if s.known[i].answerKey == key {
+			return answer{at, s.known[i].n}
 		}
-		d.answerAt[key] = n
 	}
-	s.lastKey, s.last = key, n
+	if len(s.known) == maxKnown {
+		if n, ok := d.answerAt[subAnswer{at, key}]; ok {
+			return answer{at, n}
+		}
+	}
+	o := d.outcome(x)
+	n := slices.Index(s.outcomes, o)
+	if n < 0 {
+		n = len(s.outcomes)
+		s.outcomes, s.alone = append(s.outcomes, o), append(s.alone[:n], 0)
+		d.grown = append(d.grown, at)
+		d.size += 4
+	}
+	if len(s.known) < maxKnown {
+		s.known = append(s.known, knownAnswer{key, n})
+	} else {
+		d.answerAt[subAnswer{at, key}] = n
+	}
 	return answer{at, n}
 }
 
@@ -203,7 +236,8 @@ func (d *dictionaries) sub(t *broker.Terms) int {
 		} else {
 			d.subs = append(d.subs, subEntry{})
 		}
-		d.subs[at] = subEntry{BatchSubscription: s, outcomes: d.subs[at].outcomes[:0], alone: d.subs[at].alone[:0]}
+		have := &d.subs[at]
+		*have = subEntry{BatchSubscription: s, outcomes: have.outcomes[:0], alone: have.alone[:0], known: have.known[:0]}
 		d.subBy[s] = at
 		d.size += len(s.ID) + len(s.Agreement) + 30
 	}
@@ -214,10 +248,10 @@ func (d *dictionaries) sub(t *broker.Terms) int {
 func (d *dictionaries) outcome(x *Decision) int {
 	o := outcomeEntry{
 		permit: x.Outcome.Permit, shielded: x.Shielded, pack: x.Terms.Agreement.Package,
-		reasons: list(d, x.Outcome.Reasons), bases: list(d, x.Outcome.Bases),
+		reasons: list(d, &d.reasons, x.Outcome.Reasons), bases: list(d, &d.bases, x.Outcome.Bases),
 	}
 	if o.permit {
-		o.fields = list(d, x.Fields)
+		o.fields = list(d, &d.fields, x.Fields)
 	}
 	at, ok := d.outcomeBy[o]
 	if !ok {
@@ -234,10 +268,17 @@ func (d *dictionaries) outcome(x *Decision) int {
 var hashSeed = maphash.MakeSeed()
 
 // list numbers strings, from 1; 0 is the empty list.
-func list[S ~string](d *dictionaries, words []S) int {
+func list[S ~string](d *dictionaries, last *kept[S], words []S) int {
 	if len(words) == 0 {
 		return 0
 	}
+	if &words[0] != last.first || len(words) != last.n {
+		*last = kept[S]{&words[0], len(words), listOf(d, words)}
+	}
+	return last.list
+}
+
+func listOf[S ~string](d *dictionaries, words []S) int {
 	h := uint64(len(words))
 	for _, w := range words {
 		h = (h ^ maphash.String(hashSeed, string(w))) * 0x9e3779b97f4a7c15
