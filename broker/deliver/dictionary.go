@@ -81,6 +81,7 @@ type answer struct{ sub, outcome int }
 
 // answerKey is what an answer is found again by.
 type answerKey struct {
+	terms    *broker.Terms // for the package
 	outcome  *broker.Outcome
 	fields   *broker.Pointer
 	n        int
@@ -196,7 +197,7 @@ func (d *dictionaries) answer(x *Decision) answer {
 		at = d.sub(x.Terms)
 	}
 	s := &d.subs[at]
-	key := answerKey{outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
+	key := answerKey{terms: x.Terms, outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
 	if len(x.Fields) > 0 {
 		key.fields = &x.Fields[0]
 	}

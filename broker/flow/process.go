@@ -325,6 +325,8 @@ func (w *work) release() {
 	clear(w.cuts[:cap(w.cuts)])
 	w.records, w.out = w.records[:0], w.out[:0]
 	w.slab.release()
+	w.batches = nil
+	w.batch.Release()
 }
 
 func (w *work) reset() {
