@@ -453,8 +453,11 @@ func TestDamage(t *testing.T) {
 // says the others say too.
 func hostile(t *testing.T, value []byte) {
 	all := map[int64][]string{}
-	last := int64(-1)
+	last, n := int64(-1), 0
 	h, err := Decode(value, func(d *broker.Decision) error {
+		if n++; n > 5_000 {
+			return errors.New("enough") // one may say much in few bytes, up to maxDecisions
+		}
 		if d.Outcome.Permit == d.Delivery.IsZero() {
 			t.Fatal("a permit without a delivery, or the other way")
 		}
@@ -487,7 +490,11 @@ func hostile(t *testing.T, value []byte) {
 	if value[0] == 1 {
 		return // its rows may repeat an offset
 	}
+	few := 0
 	for offset, want := range all {
+		if few++; few > 30 {
+			break
+		}
 		var got []string
 		if _, err := Lookup(value, offset, func(d *broker.Decision) error { got = append(got, line(offset, d)); return nil }); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("lookup of %d: %v, %s", offset, err, differ(got, want))

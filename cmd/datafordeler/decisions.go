@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,8 @@ func decisionsCommand() command {
 
 Reads the decisions topic and prints the decisions that match all filters.
 
-  --dataset D --partition P --offset O   of the record at that position
+  --dataset D --partition P --offset O   of the record at that position: with all
+                                         three, only what holds it is read
   --event-source URI                     of one event: its id is read from standard
                                          input (it may hold a person's number), and
                                          --dataset is needed too
@@ -171,7 +173,7 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 	out := bufio.NewWriter(std.out)
 	defer out.Flush()
 	found := 0
-	err = flow.Decisions(ctx, n.engine, n.cfg.Topics(), func(_ *deliver.BatchHeader, d *broker.Decision) error {
+	show := func(d *broker.Decision) error {
 		if !filter.matches(d) {
 			return nil
 		}
@@ -188,15 +190,41 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 			return errEnough
 		}
 		return nil
-	})
+	}
+	fate := ""
+	if filter.dataset != "" && filter.partition >= 0 && filter.offset >= 0 {
+		err = flow.Covering(ctx, n.engine, n.cfg.Topics(), filter.dataset, int32(filter.partition), filter.offset, func(value []byte) (err error) {
+			fate, err = lookup(value, filter.offset, show)
+			return err
+		})
+	} else {
+		err = flow.Decisions(ctx, n.engine, n.cfg.Topics(), func(_ *deliver.BatchHeader, d *broker.Decision) error { return show(d) })
+	}
 	switch {
 	case errors.Is(err, errEnough):
 		fmt.Fprintf(std.err, "the first %d; more with --limit\n", found)
 		return nil
 	case err == nil && found == 0:
-		fmt.Fprintln(std.err, "no decision matches")
+		fmt.Fprintln(std.err, "no decision matches"+fate)
 	}
 	return err
+}
+
+// lookup calls fn for the decisions on one record, and says what became of it
+// where there are none.
+func lookup(value []byte, offset int64, fn func(*broker.Decision) error) (fate string, err error) {
+	n := 0
+	if _, err := deliver.Lookup(value, offset, func(d *broker.Decision) error { n++; return fn(d) }); err != nil || n > 0 {
+		return "", err
+	}
+	h, _, err := deliver.DecodeHeader(value)
+	switch {
+	case err != nil:
+		return "", err
+	case slices.Contains(h.RejectedAt, offset-h.First):
+		return fmt.Sprintf(": the record was rejected; why stands in the rejections of %s", h.Dataset), nil
+	}
+	return ": the record was a repeat, or in no subscription's scope", nil
 }
 
 // knows refuses a filter that names what is not registered: it would match
