@@ -4,8 +4,9 @@
 // never of status, interval or law: those are policy's to deny, visibly.
 //
 // An [Index] asks few questions of many subscriptions: it files each under one
-// condition that it needs — an attribute's values, or being listed — and tests
-// the rest of its conditions on those few that a record turns up. The cost
+// condition that it needs — an attribute's values, or being listed — and, where
+// many are filed alike, under a second and a third, until few are together. It
+// tests the rest of the conditions on those few that a record turns up. The cost
 // follows the subscriptions in scope, not all there are.
 package match
 
@@ -30,31 +31,33 @@ type Index struct {
 	scratch  sync.Pool // *[]broker.SubscriptionID
 }
 
-// dataset files each subscription in exactly one of these.
+// dataset files each subscription in one of the two.
 type dataset struct {
-	every  []*entry // nothing to file it by
-	by     []attribute
+	root   *node
 	listed map[broker.SubscriptionID]*entry
 }
 
-// attribute files by the values of the attribute at one position.
-type attribute struct {
-	position int
-	values   map[string][]*entry
-}
-
-// entry is a subscription's terms with its conditions resolved to positions.
+// entry is a subscription's terms with what a record must have for it.
 type entry struct {
 	terms *broker.Terms
-	// scope is the position that one of values must stand at; −1: not asked.
-	scope  int
-	values []string
-	filter []condition
+	needs []need
 }
 
-type condition struct {
+// need is of the attribute at a position: to be one of values, or to be none of
+// them. They are sorted, and each is there once.
+type need struct {
 	position int
-	*broker.Condition
+	values   []string
+	none     bool
+}
+
+func (n *need) holds(rec *broker.Record) bool {
+	v := value(rec, n.position)
+	if len(n.values) == 1 {
+		return (n.values[0] == v) != n.none
+	}
+	_, found := slices.BinarySearch(n.values, v)
+	return found != n.none
 }
 
 // New files terms. Their order does not matter.
@@ -63,66 +66,74 @@ func New(terms []*broker.Terms) *Index {
 	x.scratch.New = func() any { return new([]broker.SubscriptionID) }
 	terms = slices.Clone(terms)
 	slices.SortFunc(terms, byName)
+	open := map[*dataset][]placed{}
 	for _, t := range terms {
 		d := x.datasets[t.Dataset.ID]
 		if d == nil {
 			d = &dataset{listed: map[broker.SubscriptionID]*entry{}}
 			x.datasets[t.Dataset.ID] = d
 		}
-		d.file(t)
+		e, possible := newEntry(t)
+		switch {
+		case !possible:
+		case t.Subscription.Scope.Kind == broker.ScopeListed:
+			d.listed[t.Subscription.ID] = e
+		default:
+			open[d] = append(open[d], placed{e, e.all(), 1})
+		}
+	}
+	for _, d := range x.datasets {
+		d.root = grow(open[d], nil)
 	}
 	return x
 }
 
-func (d *dataset) file(t *broker.Terms) {
-	e := &entry{terms: t, scope: -1}
+// newEntry resolves the scope's and the filter's attributes to positions. Nothing
+// is in the scope of terms that are not possible.
+func newEntry(t *broker.Terms) (e *entry, possible bool) {
+	e = &entry{terms: t}
+	switch s := &t.Subscription.Scope; s.Kind {
+	case broker.ScopeAll, broker.ScopeListed:
+	case broker.ScopeAttribute:
+		if !e.add(t.Dataset.AttributeIndex(s.Attribute), s.Values, nil) {
+			return nil, false
+		}
+	default:
+		return nil, false // registry admits no other
+	}
 	for i := range t.Package.Filter {
 		c := &t.Package.Filter[i]
-		e.filter = append(e.filter, condition{t.Dataset.AttributeIndex(c.Attribute), c})
-	}
-	switch t.Subscription.Scope.Kind {
-	case broker.ScopeListed:
-		d.listed[t.Subscription.ID] = e
-		return
-	case broker.ScopeAttribute:
-		e.scope = t.Dataset.AttributeIndex(t.Subscription.Scope.Attribute)
-		e.values = t.Subscription.Scope.Values
-		if e.scope < 0 {
-			return // no record has the attribute; registry admits no such scope
-		}
-		d.fileBy(e, e.scope, e.values)
-		return
-	case broker.ScopeAll:
-	default:
-		return // registry admits no other
-	}
-	// The filter's narrowest list is the best to file by.
-	best := -1
-	for i, c := range e.filter {
-		if len(c.In) > 0 && c.position >= 0 && (best < 0 || len(c.In) < len(e.filter[best].In)) {
-			best = i
+		position, among := t.Dataset.AttributeIndex(c.Attribute), c.In
+		switch {
+		case len(among) > 0:
+			if !e.add(position, among, c.NotIn) {
+				return nil, false
+			}
+		case len(c.NotIn) == 0:
+		case position >= 0:
+			e.needs = append(e.needs, need{position, set(c.NotIn, nil), true})
+		case slices.Contains(c.NotIn, ""):
+			return nil, false
 		}
 	}
-	if best < 0 {
-		d.every = append(d.every, e)
-		return
-	}
-	d.fileBy(e, e.filter[best].position, e.filter[best].In)
+	return e, true
 }
 
-func (d *dataset) fileBy(e *entry, position int, values []string) {
-	i := slices.IndexFunc(d.by, func(a attribute) bool { return a.position == position })
-	if i < 0 {
-		i = len(d.by)
-		d.by = append(d.by, attribute{position, map[string][]*entry{}})
+// add needs one of values that is none of but. It says whether there is any.
+func (e *entry) add(position int, values, but []string) bool {
+	values = set(values, but)
+	if position < 0 { // no record has the attribute: it is "" in all
+		return slices.Contains(values, "")
 	}
-	m := d.by[i].values
-	for _, v := range values {
-		// A value that is named twice files it once; entries come by name, so it is last.
-		if l := m[v]; len(l) == 0 || l[len(l)-1] != e {
-			m[v] = append(l, e)
-		}
-	}
+	e.needs = append(e.needs, need{position, values, false})
+	return len(values) > 0
+}
+
+// set is values but those in but, sorted, each once.
+func set(values, but []string) []string {
+	values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return slices.Contains(but, v) })
+	slices.Sort(values)
+	return slices.Compact(values)
 }
 
 // Match appends the terms in whose scope the record is, in order of subscription
@@ -133,27 +144,13 @@ func (x *Index) Match(dst []*broker.Terms, rec *broker.Record, l Lister) []*brok
 	if d == nil {
 		return dst
 	}
-	from, lists := len(dst), 0
-	take := func(l []*entry) {
-		n := len(dst)
-		for _, e := range l {
-			if e.holds(rec) {
-				dst = append(dst, e.terms)
-			}
-		}
-		if len(dst) > n {
-			lists++
-		}
-	}
-	take(d.every)
-	for i := range d.by {
-		take(d.by[i].values[value(rec, d.by[i].position)])
-	}
+	from := len(dst)
+	dst, lists := d.root.match(dst, rec)
 	if len(d.listed) > 0 && rec.HasSubject {
 		s := x.scratch.Get().(*[]broker.SubscriptionID)
 		*s = l.Listed((*s)[:0], rec.Dataset, rec.Subject)
 		for _, id := range *s {
-			if e := d.listed[id]; e != nil && e.holds(rec) {
+			if e := d.listed[id]; e != nil && e.holds(rec, e.all()) {
 				dst = append(dst, e.terms)
 				lists = 2 // a lister owes us no order
 			}
@@ -167,13 +164,10 @@ func (x *Index) Match(dst []*broker.Terms, rec *broker.Record, l Lister) []*brok
 	return dst
 }
 
-// holds tests all conditions but being listed.
-func (e *entry) holds(rec *broker.Record) bool {
-	if e.scope >= 0 && !slices.Contains(e.values, value(rec, e.scope)) {
-		return false
-	}
-	for _, c := range e.filter {
-		if !c.Holds(value(rec, c.position)) {
+// holds tests the needs that are among those given.
+func (e *entry) holds(rec *broker.Record, tests uint64) bool {
+	for i := range e.needs {
+		if (tests&(1<<i) != 0 || i >= maskBits) && !e.needs[i].holds(rec) {
 			return false
 		}
 	}
@@ -182,7 +176,7 @@ func (e *entry) holds(rec *broker.Record) bool {
 
 // value is an attribute's, or "" where the record has none.
 func value(rec *broker.Record, position int) string {
-	if position < 0 || position >= len(rec.Attributes) {
+	if position >= len(rec.Attributes) {
 		return ""
 	}
 	return rec.Attributes[position]

@@ -54,15 +54,15 @@ func TestIndexEqualsScan(t *testing.T) {
 	vals := rapid.SliceOfN(rapid.SampledFrom([]string{"1", "2", "3"}), 0, 3)
 	subject := rapid.SampledFrom([]broker.SubjectKey{{1}, {2}, {3}})
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 12).Draw(t, "n")
+		n := rapid.IntRange(0, 40).Draw(t, "n")
 		var terms []*broker.Terms
 		listed := lists{}
 		for i := range n {
 			d := rapid.SampledFrom(datasets).Draw(t, "dataset")
 			attr := rapid.Custom(func(t *rapid.T) string { return rapid.SampledFrom(d.Attributes).Draw(t, "a").Name })
 			x := &broker.Terms{Dataset: d, Package: &broker.RightsPackage{}}
-			x.Subscription.ID = broker.SubscriptionID(fmt.Sprintf("s%02d", i*7%13)) // n names in no order
-			for range rapid.IntRange(0, 2).Draw(t, "conditions") {
+			x.Subscription.ID = broker.SubscriptionID(fmt.Sprintf("s%02d", i*7%41)) // n names in no order
+			for range rapid.IntRange(0, 4).Draw(t, "conditions") {
 				x.Package.Filter = append(x.Package.Filter, broker.Condition{Attribute: attr.Draw(t, "f"), In: vals.Draw(t, "in"), NotIn: vals.Draw(t, "notIn")})
 			}
 			x.Subscription.Scope.Kind = rapid.SampledFrom([]broker.ScopeKind{broker.ScopeAll, broker.ScopeAttribute, broker.ScopeListed}).Draw(t, "scope")

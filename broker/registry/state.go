@@ -26,7 +26,7 @@ type State struct {
 	withdrawn map[broker.DelegationID]Withdrawal
 	leased    map[broker.AgreementID]*leases
 
-	subjects  subjects // cases and consents
+	subjects subjects // cases and consents
 
 	policy   *Policy
 	policies map[string]broker.Revision // all ever active, by digest: when last
