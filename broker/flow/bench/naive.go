@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,7 +113,7 @@ func (n *Naive) record(ctx context.Context, out []*kgo.Record, r *kgo.Record, no
 		return nil, err
 	}
 	attributes := make([]string, len(ds.Attributes))
-	var terms []*broker.Terms
+	var terms, in []*broker.Terms
 	for i, a := range ds.Attributes {
 		if a.Extension != "" {
 			attributes[i] = event[a.Extension]
@@ -122,6 +123,11 @@ func (n *Naive) record(ctx context.Context, out []*kgo.Record, r *kgo.Record, no
 		terms = append(terms, n.scopes[a.Name][attributes[i]]...)
 	}
 	for _, t := range terms {
+		if !slices.ContainsFunc(t.Package.Filter, func(c broker.Condition) bool { return !c.Holds(attributes[ds.AttributeIndex(c.Attribute)]) }) {
+			in = append(in, t)
+		}
+	}
+	for _, t := range in {
 		facts := broker.Facts{Time: now, Kind: broker.Original, Attributes: attributes}
 		if t.Bases[0].Type == broker.Samtykke {
 			facts.Consents = n.Consents(t, subject)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -62,13 +63,25 @@ func (s Scenario) Validate() error {
 
 // slot is one subscription of the scenario.
 type slot struct {
-	municipalities []string // none: in scope of nothing
+	municipalities []string
 	inhabitants    int
 	consent        bool
+	aside          aside
 }
 
+// aside is why no record is in a subscription's scope.
+type aside uint8
+
+const (
+	inScope      aside = iota
+	otherScope         // it asks for a period that no record is about
+	otherFilter        // it asks for a municipality, but its package is about that period
+	nobodyListed       // it asks for listed subjects, and has none
+	asides
+)
+
 // slots divides the country Fanout times among as many subscriptions as there
-// are for each; what is left over subscribes to a period that no record is about.
+// are for each; what is left over is in scope of nothing, in one of three ways.
 func (s Scenario) slots() []slot {
 	slots := make([]slot, s.Subscriptions)
 	all := synthetic.Municipalities()
@@ -81,6 +94,10 @@ func (s Scenario) slots() []slot {
 			at.inhabitants += m.Inhabitants
 			total += m.Inhabitants
 		}
+	}
+	for i := s.Fanout * share; i < len(slots); i++ {
+		slots[i].aside = inScope + 1 + aside(i)%(asides-1)
+		slots[i].municipalities = []string{all[i%len(all)].Number}
 	}
 	// The largest first, so that what is taken comes near to the share.
 	order := make([]int, s.Fanout*share)
@@ -131,7 +148,7 @@ func (s Scenario) Documents() ([]registry.Document, error) {
 	basis("disclosure", broker.Lov, "A6-1-e", statute, "kommune", broker.Disclosure, broker.Confidentiality)
 	basis("collection", broker.Lov, "A6-1-e", statute, "kommune", broker.Collection)
 	basis("consent", broker.Samtykke, "A6-1-a", consented, "bank", broker.Disclosure, broker.Collection, broker.Confidentiality)
-	add(registry.KindPackage, &broker.RightsPackage{
+	pack := &broker.RightsPackage{
 		ID: packageID, Version: 1, Dataset: Dataset, Title: "Income for a means-tested service",
 		Fields: []broker.Pointer{
 			pointer("opplysningspliktigId"), pointer("virksomhetId"), pointer("kalendermaaned"),
@@ -144,7 +161,11 @@ func (s Scenario) Documents() ([]registry.Document, error) {
 			Remove: []broker.Pointer{pointer("opplysningspliktigId"), pointer("virksomhetId")},
 		},
 		Assessment: assessed,
-	})
+	}
+	add(registry.KindPackage, pack)
+	filtered := *pack
+	filtered.ID, filtered.Filter = packageID+"-"+otherPeriod, []broker.Condition{{Attribute: "period", In: []string{otherPeriod}}}
+	add(registry.KindPackage, &filtered)
 	for i, at := range s.slots() {
 		id, org := name(i), orgNumber(i)
 		purpose, bases, kind := statute, []broker.LegalBasisID{"disclosure", "collection"}, "kommune"
@@ -152,14 +173,20 @@ func (s Scenario) Documents() ([]registry.Document, error) {
 			purpose, bases, kind = consented, []broker.LegalBasisID{"consent"}, "bank"
 		}
 		scope := broker.Scope{Kind: broker.ScopeAttribute, Attribute: "municipality", Values: at.municipalities}
-		if len(at.municipalities) == 0 {
+		ref := pack.Ref()
+		switch at.aside {
+		case otherScope:
 			scope.Attribute, scope.Values = "period", []string{otherPeriod}
+		case otherFilter:
+			ref = filtered.Ref()
+		case nobodyListed:
+			scope = broker.Scope{Kind: broker.ScopeListed}
 		}
 		add(registry.KindOrganisation, &broker.Organisation{Number: org, Name: "Consumer " + strconv.Itoa(i), Types: []string{kind}})
 		add(registry.KindMailbox, &broker.Mailbox{ID: broker.MailboxID(id), Organisation: org, Client: "bench", Channel: broker.Feed})
 		add(registry.KindAgreement, &broker.Agreement{
 			ID: broker.AgreementID(id), Provider: provider, Consumer: org, Dataset: Dataset,
-			Package: broker.PackageRef{ID: packageID, Version: 1}, Purpose: purpose, Bases: bases,
+			Package: ref, Purpose: purpose, Bases: bases,
 			Responsibility: broker.Responsibility{ProviderController: provider, ConsumerController: org},
 			Cost:           broker.Cost{Model: broker.Free}, Corrections: broker.DeliverCorrections, Status: broker.Active, Valid: from,
 		})
@@ -167,6 +194,22 @@ func (s Scenario) Documents() ([]registry.Document, error) {
 			Mailbox: broker.MailboxID(id), Scope: scope})
 	}
 	return docs, nil
+}
+
+// Changes are the same declarations as they are appended, without the plan that
+// holds them to every rule: for a hundred thousand subscriptions.
+func (s Scenario) Changes() ([]registry.Change, error) {
+	docs, err := s.Documents()
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]registry.Change, len(docs))
+	for i, d := range docs {
+		if changes[i], err = registry.Put(reflect.ValueOf(d.Body).Elem().Interface()); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
 }
 
 // Hasher makes subjects' matching keys; the keystore is one.
@@ -184,7 +227,7 @@ func (s Scenario) Consents(h Hasher, from, to int) []registry.Change {
 	in := map[string][]int{} // municipality → slots on consent
 	for i, at := range s.slots() {
 		for _, m := range at.municipalities {
-			if at.consent {
+			if at.consent { // never of one that is set aside
 				in[m] = append(in[m], i)
 			}
 		}
