@@ -70,6 +70,8 @@ Examples:
 				return benchRoute(ctx, std, args[1:])
 			case "memory":
 				return benchMemory(ctx, std, args[1:])
+			case "latency":
+				return benchLatency(ctx, std, args[1:])
 			case "scale":
 				return benchScale(ctx, std, args[1:])
 			case "-h", "-help", "--help":
