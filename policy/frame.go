@@ -296,6 +296,7 @@ var compareOnly = map[string]bool{
 func (a *analysis) look(rules map[*ast.Rule]bool) {
 	a.reserved = map[string]struct{}{"": {}}
 	read := map[string]bool{} // "agreement", "agreement.status"
+	whole := false            // some rule may read any part
 	for r := range rules {
 		for _, t := range append(r.Ref(), r.Module.Package.Path...) {
 			if s, ok := t.Value.(ast.String); ok {
@@ -317,7 +318,7 @@ func (a *analysis) look(rules map[*ast.Rule]bool) {
 		})
 		inputs(r, func(ref ast.Ref) {
 			if len(ref) == 1 || !isText(ref[1]) {
-				a.exact = true
+				whole = true
 				return
 			}
 			part := string(ref[1].Value.(ast.String))
@@ -338,31 +339,34 @@ func (a *analysis) look(rules map[*ast.Rule]bool) {
 	for s := range a.reserved {
 		a.exact = a.exact || strings.HasPrefix(s, placeholder)
 	}
+	// The names of the input's parts: rules may list them, or look one up.
+	names := static(&broker.Terms{
+		Dataset: &broker.Dataset{}, Package: &broker.RightsPackage{},
+		Bases: []broker.LegalBasis{{About: &broker.AboutBound{}}}, Delegations: []broker.Delegation{{}},
+	})
+	a.reserve(names)
 	a.unread = map[string]struct{}{}
-	for part, v := range static(&broker.Terms{Dataset: &broker.Dataset{}, Package: &broker.RightsPackage{}}) {
-		a.reserved[part] = struct{}{}
-		object, ok := v.(map[string]any)
-		if !ok {
-			continue // bases, delegations: lists, whose parts are read through variables
-		}
+	for part, v := range names {
+		object, _ := v.(map[string]any) // bases and delegations are lists: read through variables
 		for key := range object {
-			a.reserve(key, object[key])
-			if !read[part] && !read[part+"."+key] {
+			if !whole && !read[part] && !read[part+"."+key] {
 				a.unread[part+"."+key] = struct{}{}
 			}
 		}
 	}
-	for _, b := range []broker.LegalBasis{{About: &broker.AboutBound{}}} {
-		a.reserve("", basis(&b))
-	}
 }
 
-// reserve keeps the names of an input's parts.
-func (a *analysis) reserve(key string, v any) {
-	a.reserved[key] = struct{}{}
-	if object, ok := v.(map[string]any); ok {
-		for k, v := range object {
-			a.reserve(k, v)
+// reserve keeps the names of a value's parts.
+func (a *analysis) reserve(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			a.reserved[k] = struct{}{}
+			a.reserve(v[k])
+		}
+	case []any:
+		for i := range v {
+			a.reserve(v[i])
 		}
 	}
 }

@@ -342,6 +342,9 @@ func (p *partial) fact(ref ast.Ref, c *conjunction, elems map[ast.Var]int) (oper
 			} else if path[0] != "cases" {
 				return o, false
 			}
+			if v == holdingVar { // a place in the list is also that of a legal basis
+				return o, false
+			}
 			at, ok := elems[v]
 			if !ok {
 				at = len(c.elems)
