@@ -53,7 +53,7 @@ func TestCompiledIsFull(t *testing.T) {
 	n, seed := casesAndSeed(t, 20_000)
 	t.Logf("%d cases, POLICY_SEED=%d", n, seed)
 	e := embeddedEngine(t)
-	const batch = 25 // facts for each terms
+	const batch = 50 // facts for each terms
 	var done, permits atomic.Int64
 	begun := time.Now()
 	t.Run("all", func(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 // passes at once has a bit as well. A requirement is met when the bits of one of
 // its alternatives are all there.
 type program struct {
-	words    int    // of bits in all
-	tests    []test // test i has bit i
+	words    int // of bits in all
+	tests    []bitTest
 	cases    elements
 	consents elements
 	settled  uint64 // requirements that always hold
@@ -29,6 +29,12 @@ type program struct {
 	cited    []broker.LegalBasisID
 	codes    []broker.Reason
 	chains   [][]uint64 // of the policy: chain, step: its requirements
+}
+
+// bitTest is a test with its bit.
+type bitTest struct {
+	test
+	bit int
 }
 
 // choice is met when the bits of one alternative are all there.
@@ -164,7 +170,14 @@ type pending struct {
 // alternatives gives the bits of each, without what never holds and without what
 // another alternative makes superfluous.
 func (l *linker) alternatives(r *residue) (kept [][]int, always bool) {
+	kinds := test{form: ofKinds, a: side{from: factKind}} // alternatives that ask for the kind alone, in one
 	for i := range r.any {
+		if c := &r.any[i]; len(c.all) == 1 {
+			if t, ok := l.test(&c.all[0]); ok && t.form == ofKinds {
+				kinds.low |= t.low
+				continue
+			}
+		}
 		need, possible := l.bitsOf(&r.any[i])
 		if !possible {
 			continue
@@ -173,6 +186,13 @@ func (l *linker) alternatives(r *residue) (kept [][]int, always bool) {
 			return nil, true
 		}
 		kept = append(kept, need)
+	}
+	switch kinds.low &= everyKind; kinds.low {
+	case 0:
+	case everyKind:
+		return nil, true
+	default:
+		kept = append(kept, []int{l.bit(kinds)})
 	}
 	slices.SortFunc(kept, func(a, b []int) int {
 		if len(a) != len(b) {
@@ -188,6 +208,9 @@ func (l *linker) alternatives(r *residue) (kept [][]int, always bool) {
 	}
 	return out, false
 }
+
+// everyKind is a mask of the kinds of record: checkFacts lets no other by.
+const everyKind = 1<<broker.Original | 1<<broker.Correction | 1<<broker.Retraction
 
 func subset(fewer, more []int) bool {
 	for _, x := range fewer {
@@ -268,10 +291,8 @@ func (l *linker) bitsOf(c *conjunction) (need []int, possible bool) {
 	return slices.Compact(need), true
 }
 
-// next makes a bit. The tests' bits come as they are met, among those of groups.
 func (l *linker) next() int {
 	l.bits++
-	l.p.tests = append(l.p.tests, test{form: inRange, low: 1}) // a place held: nothing is tested
 	return l.bits - 1
 }
 
@@ -279,7 +300,7 @@ func (l *linker) bit(t test) int {
 	at, ok := l.byTest[t]
 	if !ok {
 		at = l.next()
-		l.p.tests[at] = t
+		l.p.tests = append(l.p.tests, bitTest{t, at})
 		l.byTest[t] = at
 	}
 	return at

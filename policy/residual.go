@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -85,13 +86,16 @@ type residue struct {
 	any []conjunction
 }
 
-func (r *residue) always() bool {
-	for i := range r.any {
-		if len(r.any[i].all) == 0 {
-			return true
-		}
+// add takes an alternative, unless it is there already. Partial evaluation walks
+// through one rule from many, and says the same each time.
+func (r *residue) add(c conjunction) {
+	slices.SortFunc(c.all, func(a, b comparison) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	c.all = slices.Compact(c.all)
+	if !slices.ContainsFunc(r.any, func(have conjunction) bool {
+		return slices.Equal(have.all, c.all) && slices.Equal(have.elems, c.elems)
+	}) {
+		r.any = append(r.any, c)
 	}
-	return false
 }
 
 // shape is what is left of a policy for all terms of one shape. It is read-only.
@@ -140,7 +144,7 @@ func (e *Engine) residues(ctx context.Context, a *analysis, s *shaper, t *broker
 			}
 			var c conjunction
 			if c, why = p.conjunction(body); why == "" {
-				out.codes[i].any = append(out.codes[i].any, c)
+				out.codes[i].add(c)
 			}
 		}
 		if why != "" {
@@ -171,7 +175,7 @@ func (e *Engine) residues(ctx context.Context, a *analysis, s *shaper, t *broker
 		}
 		var c conjunction
 		if c, why = p.conjunction(rest); why == "" {
-			out.holding[at].any = append(out.holding[at].any, c)
+			out.holding[at].add(c)
 		}
 	}
 	if why != "" {

@@ -12,8 +12,8 @@ var errNoBasis = errors.New("a denial without a reason: every requirement is cle
 // facts are what tests read, each number worked out once.
 type facts struct {
 	f       *broker.Facts
-	numbers [withdrawn + 1]int64    // by source, of the facts and of the element at hand
-	texts   [elemPurpose + 1]string // by source
+	consent *broker.Consent      // the element at hand, where it is a consent
+	numbers [withdrawn + 1]int64 // by source, of the facts and of the element at hand
 }
 
 // evaluate says which requirements are cleared, and, where all are, which bases
@@ -24,8 +24,8 @@ func (p *program) evaluate(f *broker.Facts) (cleared, holding uint64) {
 	in.numbers[factTime] = f.Time.UnixMilli()
 	in.numbers[granted], in.numbers[delivered] = f.Usage.Granted, f.Usage.Delivered
 	for i := range p.tests {
-		if in.passes(&p.tests[i]) {
-			held[i/64] |= 1 << (i % 64)
+		if t := &p.tests[i]; in.passes(&t.test) {
+			held[t.bit/64&(maxWords-1)] |= 1 << (t.bit & 63)
 		}
 	}
 	if len(p.cases.groups) > 0 {
@@ -39,7 +39,7 @@ func (p *program) evaluate(f *broker.Facts) (cleared, holding uint64) {
 			c := &f.Consents[i]
 			in.span(c.Valid)
 			in.numbers[withdrawn] = toMillis(c.Withdrawn)
-			in.texts[elemConsumer], in.texts[elemDataset], in.texts[elemPurpose] = string(c.Consumer), string(c.Dataset), string(c.Purpose)
+			in.consent = c
 			in.each(&p.consents, &held)
 		}
 	}
@@ -65,7 +65,7 @@ func (in *facts) each(e *elements, held *[maxWords]uint64) {
 	}
 	for _, g := range e.groups {
 		if passed&g.tests == g.tests {
-			held[g.bit/64] |= 1 << (g.bit % 64)
+			held[g.bit/64&(maxWords-1)] |= 1 << (g.bit & 63)
 		}
 	}
 }
@@ -134,8 +134,14 @@ func (in *facts) text(s side) string {
 		return in.f.Attributes[s.at] // as many as the dataset declares: checkFacts
 	case factKind:
 		return in.f.Kind.String()
+	case elemConsumer:
+		return string(in.consent.Consumer)
+	case elemDataset:
+		return string(in.consent.Dataset)
+	case elemPurpose:
+		return string(in.consent.Purpose)
 	}
-	return in.texts[s.from]
+	return ""
 }
 
 func holdsNumber(op op, a, b int64) bool {

@@ -38,7 +38,7 @@ func Pick[T any](s *Source, of ...T) T { return of[s.r.IntN(len(of))] }
 
 // mostly is good, or now and then one of the others.
 func mostly[T any](s *Source, good T, others ...T) T {
-	if s.r.IntN(16) != 0 {
+	if s.r.IntN(40) != 0 {
 		return good
 	}
 	return Pick(s, others...)
@@ -140,7 +140,7 @@ func (s *Source) Terms() *broker.Terms {
 		})
 	}
 	t.Bases, a.Bases = nil, nil
-	for i := range Pick(s, 1, 1, 1, 2, 2, 3, 4, 0) {
+	for i := range Pick(s, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 0) {
 		b := s.basis(broker.LegalBasisID("basis-" + string(rune('a'+i))))
 		t.Bases = append(t.Bases, b)
 		if mostly(s, true, false) {
@@ -214,8 +214,11 @@ func (s *Source) Facts(t *broker.Terms) *broker.Facts {
 
 // time is often where one of the terms' intervals begins or ends.
 func (s *Source) time(t *broker.Terms) time.Time {
-	if s.r.IntN(2) == 0 {
+	switch s.r.IntN(3) {
+	case 0:
 		return s.instant()
+	case 1:
+		return Noon.Add(s.shift())
 	}
 	var edges []time.Time
 	edge := func(i broker.Interval) {
