@@ -134,7 +134,7 @@ func (w *writer) conjunction(c *conjunction) []string {
 	for i := range c.all {
 		x := &c.all[i]
 		a, b, op := &x.a, &x.b, x.op
-		if !a.fact() {
+		if !a.fact() || !a.from.element() && b.from.element() {
 			a, b, op = b, a, turned[op]
 		}
 		line := w.operand(a, b) + " " + [...]string{opEq: "==", opNe: "!=", opLt: "<", opLe: "<=", opGt: ">", opGe: ">="}[op] + " " + w.operand(b, a)
@@ -142,6 +142,7 @@ func (w *writer) conjunction(c *conjunction) []string {
 			out = append(out, line)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -19,30 +19,44 @@ func policyCommand() command {
 		summary: "activate a policy, and show what it may answer",
 		help: `Usage: datafordeler policy activate --actor NAME [--dir DIR] [--wait 30s]
        datafordeler policy show [--lang nb|nn|en] [--json]
+       datafordeler policy explain [--subscription ID] [--json]
 
 activate writes the policy's bytes to control, as the one that all instances
 decide by from that revision on. Without --dir it is the policy that this
 version carries. It must compile under the restricted capabilities.
 show prints the active policy's digest and every reason that it may give: its
 code, what it rests on, what it says and what to do about it.
+explain lists every subscription, and whether its records are decided by the
+compiled form of the policy or, and then why, by full evaluation: the same
+answers, a thousand times slower. With --subscription it shows what is left of
+each requirement once the agreement is known: always, never, or open, and then
+what is asked of a record. A letter in brackets is one and the same case or
+consent throughout an alternative.
 ` + placeHelp + `
 Examples:
   datafordeler policy activate --actor "kari at digdir" --config broker.yaml
   datafordeler policy show --lang en --data data
+  datafordeler policy explain --config broker.yaml
+  datafordeler policy explain --subscription oslo-sosialhjelp --data data
+
+Exit codes: 0 done, 1 no policy is active or no such subscription, 2 flags, or
+a policy that does not compile.
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("what? activate or show")
+				return usagef("what? activate, show or explain")
 			}
 			switch args[0] {
 			case "activate":
 				return policyActivate(ctx, std, args[1:])
 			case "show":
 				return policyShow(ctx, std, args[1:])
+			case "explain":
+				return policyExplain(ctx, std, args[1:])
 			case "-h", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no verb %q: activate or show", args[0])
+			return usagef("no verb %q: activate, show or explain", args[0])
 		},
 	}
 }
