@@ -255,25 +255,36 @@ func mayBeFact(t *ast.Term) bool {
 // Evaluation then fails, and the answer is a denial; partial evaluation does not
 // see it. So what depends on the record has one value, whichever clause gives it.
 func conflicting(rules, tainted map[*ast.Rule]bool) string {
-	values := map[string]*ast.Rule{}
 	var faults []string
+	byPath := map[string][]*ast.Rule{} // clauses of one rule; of p[x] := y, all below p
 	for r := range rules {
 		ast.WalkWiths(r, func(*ast.With) bool {
 			faults = append(faults, "a rule replaces what another sees (with): "+r.Ref().String())
 			return true
 		})
-		if !tainted[r] || r.Head.RuleKind() == ast.MultiValue {
+		if r.Head.RuleKind() == ast.MultiValue {
 			continue
 		}
-		path := r.Ref().String()
-		first := values[path]
-		if first == nil {
-			values[path] = r
-			first = r
+		path := r.Ref().GroundPrefix()
+		byPath[path.String()] = append(byPath[path.String()], r)
+		if r.Ref().IsGround() {
+			continue
 		}
-		v := r.Head.Value
-		if r.Default || r.Else != nil || v == nil || !ast.IsConstant(v.Value) || !v.Equal(first.Head.Value) || !r.Ref().IsGround() {
-			faults = append(faults, "a rule that may depend on the record has more than one value: "+path)
+		for other := range rules {
+			if other != r && other.Ref().HasPrefix(path) {
+				byPath[path.String()] = append(byPath[path.String()], other)
+			}
+		}
+	}
+	for path, clauses := range byPath {
+		if !slices.ContainsFunc(clauses, func(r *ast.Rule) bool { return tainted[r] }) {
+			continue
+		}
+		for _, r := range clauses {
+			v := r.Head.Value
+			if r.Default || r.Else != nil || v == nil || !ast.IsConstant(v.Value) || !v.Equal(clauses[0].Head.Value) || !r.Ref().IsGround() {
+				faults = append(faults, "a rule that may depend on the record may have more than one value: "+path)
+			}
 		}
 	}
 	slices.Sort(faults)
