@@ -12,7 +12,7 @@ SEED    ?=
 FUZZ    ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check tools kafka bench torture fuzz clean
+.PHONY: help build demo test check tools kafka suite bench torture fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ tools: ## install what the tests need beside Go: C compiler, Java, Maven, kcat
 kafka: ## fetch Apache Kafka for the tests into .cache/kafka
 	@./deploy/kafka/fetch
 
+suite: ## fetch the official JSON Schema Test Suite for the tests into .cache/jsonschema
+	@./deploy/jsonschema/fetch
+
 check: ## formatting and go vet
 	@echo "checking the formatting (gofmt)"
 	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
@@ -40,7 +43,7 @@ check: ## formatting and go vet
 	@echo "checking the code (go vet)"
 	@$(GO) vet ./...
 
-test: tools kafka check ## run all tests, those against Apache Kafka included
+test: tools kafka suite check ## run all tests, those against Apache Kafka included
 	@echo "testing with the race detector"
 	$(GO) test -race -p $(P) -timeout $(TIMEOUT) ./...
 
