@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/maphash"
-	"time"
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
@@ -21,32 +20,27 @@ import (
 // Accept keeps nothing: the same message, declaration and Hasher give the same
 // answer, with Content alone depending on the process.
 func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondoc.Doc) *broker.Rejection {
-	*rec = broker.Record{
-		Position:   msg.Position,
-		Attributes: rec.Attributes[:0],
-		// The strings of the record before, so that equal ones are not made anew.
-		Source: rec.Source, Type: rec.Type,
-	}
-	source, kind := rec.Source, rec.Type
-	rec.Source, rec.Type = "", ""
+	*rec = broker.Record{Position: msg.Position, Attributes: rec.Attributes[:0]}
+	w := d.scratch.Get().(*scratch)
+	defer d.scratch.Put(w)
 
 	e := event{maxDepth: d.limits.MaxDepth, known: d.known, declared: d.extensions}
 	if size := msg.size(); size > d.limits.MaxBytes {
 		// In binary mode the headers tell which record it was.
 		if e.readBinary(msg) == nil {
-			d.identify(&e, h, rec, source, kind)
+			d.identify(&e, h, rec, w)
 		}
 		return rejectf(broker.RejectTooLarge, "the record has %d bytes with its headers; at most %d are taken", size, d.limits.MaxBytes)
 	}
 	rejection := e.read(msg, doc)
-	d.identify(&e, h, rec, source, kind)
+	d.identify(&e, h, rec, w)
 	if rejection != nil {
 		return rejection
 	}
 	if rejection := e.required(); rejection != nil {
 		return rejection
 	}
-	if rejection := d.describe(&e, h, rec); rejection != nil {
+	if rejection := d.describe(&e, h, rec, w); rejection != nil {
 		return rejection
 	}
 	schema := d.schema(e.core[attrDataschema])
@@ -58,13 +52,13 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 	if err := doc.Parse(e.data, d.limits.MaxDepth); err != nil {
 		return rejectParse(err, d.limits.MaxDepth, d.known, "")
 	}
-	if rejection := d.validate(schema, doc); rejection != nil {
+	if rejection := d.validate(schema, &w.run, doc); rejection != nil {
 		return rejection
 	}
-	if rejection := d.findSubject(doc, h, rec); rejection != nil {
+	if rejection := d.findSubject(doc, h, rec, w); rejection != nil {
 		return rejection
 	}
-	if rejection := d.findAttributes(&e, doc, rec); rejection != nil {
+	if rejection := d.findAttributes(&e, doc, rec, w); rejection != nil {
 		return rejection
 	}
 	rec.Data = e.data
@@ -73,35 +67,27 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 }
 
 // identify fills what a rejection's evidence needs.
-func (d *Dataset) identify(e *event, h Hasher, rec *broker.Record, source, kind string) {
+func (d *Dataset) identify(e *event, h Hasher, rec *broker.Record, w *scratch) {
 	if len(e.core[attrSource]) == 0 || elevenDigits(e.core[attrSource]) {
 		return
 	}
 	if !elevenDigits(e.core[attrType]) {
-		rec.Type = intern(kind, e.core[attrType])
+		rec.Type = w.intern(e.core[attrType])
 	}
-	rec.Source = intern(source, e.core[attrSource])
+	rec.Source = w.intern(e.core[attrSource])
 	if len(e.core[attrID]) > 0 {
-		rec.Event = h.Event(d.id, rec.Source, string(e.core[attrID]))
+		rec.Event = h.Event(d.id, rec.Source, borrow(e.core[attrID]))
 	}
-}
-
-// intern is b as a string: s itself where that is equal.
-func intern(s string, b []byte) string {
-	if s == string(b) {
-		return s
-	}
-	return string(b)
 }
 
 // describe reads what the CloudEvents attributes say of the record.
-func (d *Dataset) describe(e *event, h Hasher, rec *broker.Record) *broker.Rejection {
+func (d *Dataset) describe(e *event, h Hasher, rec *broker.Record, w *scratch) *broker.Rejection {
 	if value := e.core[attrTime]; value != nil {
-		t, err := time.Parse(time.RFC3339, string(value))
-		if err != nil {
+		t, ok := parseTime(value)
+		if !ok {
 			return reject(broker.RejectNotCloudEvent, "the attribute time is not RFC 3339, such as 2026-01-31T12:00:00Z")
 		}
-		rec.Time = t.UTC()
+		rec.Time = t
 	}
 	if value := e.core[attrProvisional]; value != nil {
 		var ok bool
@@ -126,9 +112,11 @@ func (d *Dataset) describe(e *event, h Hasher, rec *broker.Record) *broker.Rejec
 		if string(of) == string(e.core[attrID]) {
 			return rejectf(broker.RejectAttribute, "the extension %s names the record's own id: give the correction an id of its own", coreNames[name])
 		}
-		rec.Of = h.Event(d.id, rec.Source, string(of))
+		rec.Of = h.Event(d.id, rec.Source, borrow(of))
 	}
-	rec.Traceparent = traceparent(e.core[attrTraceparent])
+	if value := e.core[attrTraceparent]; isTraceparent(value) {
+		rec.Traceparent = w.passing.string(value)
+	}
 	return nil
 }
 
@@ -141,7 +129,7 @@ func (d *Dataset) Identify(msg *Message, h Hasher, doc *jsondoc.Doc) (id broker.
 	if e.read(msg, doc) != nil || e.required() != nil {
 		return broker.EventHash{}, 0, false
 	}
-	id = h.Event(d.id, string(e.core[attrSource]), string(e.core[attrID]))
+	id = h.Event(d.id, borrow(e.core[attrSource]), borrow(e.core[attrID]))
 	return id, e.content(), true
 }
 
@@ -179,12 +167,11 @@ func rejectParse(err error, maxDepth int, known map[string]struct{}, skip string
 
 // findSubject reads the subject's identifier, one and the same wherever the
 // pointer leads.
-func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record) *broker.Rejection {
+func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record, w *scratch) *broker.Rejection {
 	if d.kind == broker.NoSubject {
 		return nil
 	}
-	var buf [64]byte
-	value, rejection := single(doc, d.subject, buf[:0])
+	value, rejection := w.single(doc, subjectWatch)
 	switch {
 	case rejection == severalValues:
 		return &broker.Rejection{Code: broker.RejectManySubjects, Pointer: d.subjectPointer,
@@ -208,15 +195,13 @@ func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record) *b
 				Detail: "the identifier is not an organisation number: nine digits, the last a check digit"}
 		}
 	}
-	rec.Subject = h.Subject(d.kind, string(value))
+	rec.Subject = h.Subject(d.kind, borrow(value))
 	rec.HasSubject = true
 	return nil
 }
 
 // findAttributes fills rec.Attributes in the order of the declaration.
-func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record) *broker.Rejection {
-	before := rec.Attributes[:cap(rec.Attributes)]
-	var buf [64]byte
+func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record, w *scratch) *broker.Rejection {
 	for i := range d.attributes {
 		a := &d.attributes[i]
 		var value []byte
@@ -224,7 +209,7 @@ func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record)
 			value = e.extensions[a.extension]
 		} else {
 			var problem valueProblem
-			value, problem = single(doc, a.path, buf[:0])
+			value, problem = w.single(doc, a.watch)
 			switch problem {
 			case severalValues:
 				return &broker.Rejection{Code: broker.RejectAttribute, Pointer: a.pointer,
@@ -243,50 +228,9 @@ func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record)
 			}
 			return out
 		}
-		old := ""
-		if i < len(before) {
-			old = before[i]
-		}
-		rec.Attributes = append(rec.Attributes, intern(old, value))
+		rec.Attributes = append(rec.Attributes, w.intern(value))
 	}
 	return nil
-}
-
-type valueProblem uint8
-
-const (
-	noProblem valueProblem = iota
-	severalValues
-	notScalar
-)
-
-// single is the one value that a path leads to: a string's content, or a
-// number, true or false as written; empty when there is none, or only null. A
-// string with escapes is unescaped into buf.
-func single(doc *jsondoc.Doc, path jsondoc.Path, buf []byte) (value []byte, problem valueProblem) {
-	var other [64]byte // for what is compared with the first
-	path.Scalars(doc, func(i int) bool {
-		switch kind := doc.Node(i).Kind; {
-		case kind == jsondoc.Null:
-		case kind == jsondoc.Object:
-			problem = notScalar
-		case len(value) > 0:
-			if string(value) != string(scalar(doc, i, other[:0])) {
-				problem = severalValues
-			}
-		default:
-			value = scalar(doc, i, buf)
-		}
-		return problem == noProblem
-	})
-	return value, problem
-}
-
-func scalar(doc *jsondoc.Doc, i int, buf []byte) []byte {
-	if text, ok := doc.Text(i, buf); ok {
-		return text
-	}
-	return doc.Bytes(i)
 }
 
 // seed is this process's own: see broker.Record.Content.

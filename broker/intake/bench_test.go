@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +11,7 @@ import (
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/schema"
 	"datafordeler/providers/synthetic"
 )
 
@@ -72,15 +74,27 @@ func BenchmarkStage(b *testing.B) {
 	})
 	b.Run("validate", func(b *testing.B) {
 		x := newBench(b, binaryMode)
+		var run schema.Run
 		x.each(b, func(i int) {
-			if x.d.validate(x.d.current, &x.docs[i]) != nil {
+			if x.d.validate(x.d.current, &run, &x.docs[i]) != nil {
 				b.Fatal("rejected")
 			}
 		})
 	})
-	b.Run("validate/values", func(b *testing.B) { // the library's input alone
+	b.Run("validate/library", func(b *testing.B) { // what it takes for a schema that falls back
+		ds := incomeDataset(b)
+		ds.Schemas[0].Document = bytes.Replace(ds.Schemas[0].Document, []byte(`"$defs"`), []byte(`"unevaluatedProperties": {"$dynamicRef": "#n"}, "$dynamicAnchor": "n", "$defs"`), 1)
+		d := compileDataset(b, ds)
+		if d.SchemaForms()[0].Fallback == "" {
+			b.Fatal("the schema is compiled")
+		}
 		x := newBench(b, binaryMode)
-		x.each(b, func(i int) { generic(&x.docs[i], 0) })
+		var run schema.Run
+		x.each(b, func(i int) {
+			if d.validate(d.current, &run, &x.docs[i]) != nil {
+				b.Fatal("rejected")
+			}
+		})
 	})
 	b.Run("extract", func(b *testing.B) { // subject and attributes, with the subject's hash
 		x := newBench(b, binaryMode)
@@ -89,9 +103,15 @@ func BenchmarkStage(b *testing.B) {
 		if e.read(x.messages[0], nil) != nil {
 			b.Fatal("rejected")
 		}
+		scratches := make([]scratch, benchRecords) // as validation leaves them
+		for i := range scratches {
+			if x.d.validate(x.d.current, &scratches[i].run, &x.docs[i]) != nil {
+				b.Fatal("rejected")
+			}
+		}
 		x.each(b, func(i int) {
 			rec.Attributes = rec.Attributes[:0]
-			if x.d.findSubject(&x.docs[i], noHash{}, &rec) != nil || x.d.findAttributes(&e, &x.docs[i], &rec) != nil {
+			if x.d.findSubject(&x.docs[i], noHash{}, &rec, &scratches[i]) != nil || x.d.findAttributes(&e, &x.docs[i], &rec, &scratches[i]) != nil {
 				b.Fatal("rejected")
 			}
 		})
@@ -174,6 +194,24 @@ func BenchmarkHMAC(b *testing.B) {
 	b.Run("sha256", func(b *testing.B) { // the floor: one compression without a key
 		for b.Loop() {
 			sha256.Sum256(message)
+		}
+	})
+}
+
+// BenchmarkBorrow is the keyed hash of an event's id with the id borrowed from
+// the message and with a copy of it.
+func BenchmarkBorrow(b *testing.B) {
+	id := []byte("inc-2026-10-rstdmjmjhvkrhgbh-correction-2")
+	b.Run("borrowed", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			hasher.Event("inntekt", synthetic.IncomeSource, borrow(id))
+		}
+	})
+	b.Run("copied", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			hasher.Event("inntekt", synthetic.IncomeSource, string(id))
 		}
 	})
 }

@@ -3,6 +3,7 @@ package intake
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
@@ -13,25 +14,32 @@ import (
 type Dataset struct {
 	id      broker.DatasetID
 	limits  Limits
-	schemas []schema
-	current *schema
+	schemas []declared
+	current *declared
 	// known are the member names that the schemas declare: the only ones that
 	// may stand in a rejection.
 	known map[string]struct{}
 
 	kind           broker.SubjectKind
-	subject        jsondoc.Path
 	subjectPointer string
 
 	attributes []attribute
 	extensions []string // names of the CloudEvents extensions among the attributes
+
+	// watched are the places in the payload that validation notes on its way:
+	// the subject's, where there is one, and then the attributes'.
+	watched []broker.Pointer
+	scratch sync.Pool // of *scratch
 }
+
+// subjectWatch is the subject's index in Dataset.watched.
+const subjectWatch = 0
 
 type attribute struct {
 	name      string
 	pointer   string
-	path      jsondoc.Path // when extension is −1
-	extension int          // in Dataset.extensions, or −1
+	watch     int // in Dataset.watched, when extension is −1
+	extension int // in Dataset.extensions, or −1
 	optional  bool
 }
 
@@ -48,15 +56,13 @@ func Compile(ds *broker.Dataset, limits Limits) (*Dataset, error) {
 	fail := func(format string, args ...any) (*Dataset, error) {
 		return nil, fmt.Errorf("dataset %q: %w", ds.ID, fmt.Errorf(format, args...))
 	}
-	if err := d.compileSchemas(ds); err != nil {
-		return fail("%w", err)
-	}
+	d.scratch.New = func() any { return new(scratch) }
 
 	tokens, err := ds.Subject.Pointer.Tokens()
 	if err != nil {
 		return fail("subject: %w", err)
 	}
-	d.subject, d.subjectPointer = tokens, string(ds.Subject.Pointer)
+	d.subjectPointer = string(ds.Subject.Pointer)
 	switch ds.Subject.Kind {
 	case broker.NoSubject:
 		if len(tokens) > 0 {
@@ -66,6 +72,7 @@ func Compile(ds *broker.Dataset, limits Limits) (*Dataset, error) {
 		if len(tokens) == 0 {
 			return fail("the subject's kind is %q, and there is no pointer to it", ds.Subject.Kind)
 		}
+		d.watched = append(d.watched, ds.Subject.Pointer)
 	default:
 		return fail("subject kind %q: want person, organisation, property or none", ds.Subject.Kind)
 	}
@@ -74,11 +81,10 @@ func Compile(ds *broker.Dataset, limits Limits) (*Dataset, error) {
 		if ds.AttributeIndex(a.Name) != i {
 			return fail("the attribute %q is declared twice", a.Name)
 		}
-		tokens, err := a.Pointer.Tokens()
-		if err != nil {
+		if _, err := a.Pointer.Tokens(); err != nil {
 			return fail("attribute %q: %w", a.Name, err)
 		}
-		out := attribute{name: a.Name, pointer: string(a.Pointer), path: tokens, extension: -1, optional: a.Optional}
+		out := attribute{name: a.Name, pointer: string(a.Pointer), extension: -1, optional: a.Optional}
 		switch {
 		case (a.Pointer == "") == (a.Extension == ""):
 			return fail("attribute %q: give either pointer or extension", a.Name)
@@ -87,11 +93,17 @@ func Compile(ds *broker.Dataset, limits Limits) (*Dataset, error) {
 				return fail("attribute %q: %w", a.Name, err)
 			}
 			out.extension = d.extensionIndex(a.Extension)
+		default:
+			out.watch = len(d.watched)
+			d.watched = append(d.watched, a.Pointer)
 		}
 		d.attributes = append(d.attributes, out)
 	}
 	if len(d.extensions) > maxExtensions {
 		return fail("attributes come from %d CloudEvents extensions; at most %d are taken", len(d.extensions), maxExtensions)
+	}
+	if err := d.compileSchemas(ds); err != nil {
+		return fail("%w", err)
 	}
 	return d, nil
 }

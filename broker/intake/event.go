@@ -393,19 +393,19 @@ func elevenDigits(b []byte) bool {
 	return false
 }
 
-// traceparent is the W3C Trace Context header, or "" where it is malformed:
-// a receiver ignores such, and it could hold anything.
-func traceparent(b []byte) string {
+// isTraceparent holds to the W3C Trace Context header. One that is malformed is
+// left out: a receiver ignores such, and it could hold anything.
+func isTraceparent(b []byte) bool {
 	const form = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	if len(b) != len(form) {
-		return ""
+		return false
 	}
 	for i, c := range b {
 		if dash := form[i] == '-'; dash != (c == '-') || (!dash && !strings.ContainsRune("0123456789abcdef", rune(c))) {
-			return ""
+			return false
 		}
 	}
-	return string(b)
+	return true
 }
 
 // parseBool holds to CloudEvents' string form of a Boolean.

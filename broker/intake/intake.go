@@ -67,7 +67,8 @@ func (l Limits) Validate() error {
 }
 
 // Hasher makes keyed hashes; the keystore has one. It must be safe for
-// concurrent use if Accept is used so.
+// concurrent use if Accept is used so, and may not keep source or id: they are
+// parts of the message, which its owner uses anew.
 type Hasher interface {
 	// Event is the hash that stands for an event's id in all that is kept.
 	Event(dataset broker.DatasetID, source, id string) broker.EventHash

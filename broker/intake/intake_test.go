@@ -15,6 +15,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
 	"datafordeler/broker/keys"
+	"datafordeler/broker/schema"
 	"datafordeler/providers/synthetic"
 )
 
@@ -469,7 +470,7 @@ func TestValidatorPanics(t *testing.T) {
 	if err := doc.Parse([]byte(`{"id":"1"}`), 8); err != nil {
 		t.Fatal(err)
 	}
-	if r := d.validate(&schema{version: "none"}, &doc); r == nil || r.Code != broker.RejectSchema {
+	if r := d.validate(&declared{version: "none", Schema: new(schema.Schema)}, new(schema.Run), &doc); r == nil || r.Code != broker.RejectSchema {
 		t.Errorf("got %v", r)
 	}
 }

@@ -1,9 +1,7 @@
 package intake
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,19 +13,36 @@ import (
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/schema"
 )
 
-type schema struct {
-	version  string
-	uri      string
-	compiled *jsonschema.Schema
+type declared struct {
+	version string
+	uri     string
+	*schema.Schema
 }
 
-// noLoader refuses what is not in the schema itself.
-type noLoader struct{}
+// SchemaForm says how records are held to one of a dataset's schemas.
+type SchemaForm struct {
+	Version string
+	URI     string // what dataschema says, beside the version
+	// Fallback is empty where the schema is compiled to run over the parsed
+	// record. Otherwise the library validates, some twenty times slower, and
+	// this is what it is needed for, with its place in the schema.
+	Fallback string
+	// Disputed counts records that the compiled form found invalid and the
+	// library valid. They were rejected; any is a fault of the broker's.
+	Disputed uint64
+}
 
-func (noLoader) Load(url string) (any, error) {
-	return nil, fmt.Errorf("%s lies outside the schema: files and the network are not read; put what is referred to under $defs", url)
+// SchemaForms lists the dataset's schemas in the order of their declaration.
+func (d *Dataset) SchemaForms() []SchemaForm {
+	forms := make([]SchemaForm, len(d.schemas))
+	for i := range d.schemas {
+		s := &d.schemas[i]
+		forms[i] = SchemaForm{s.version, s.uri, s.Fallback(), s.Disputed()}
+	}
+	return forms
 }
 
 func (d *Dataset) compileSchemas(ds *broker.Dataset) error {
@@ -49,21 +64,12 @@ func (d *Dataset) compileSchemas(ds *broker.Dataset) error {
 		if err := doc.Parse(s.Document, maxMaxDepth); err != nil {
 			return fmt.Errorf("schema %s: %w", s.Version, err)
 		}
-		value := generic(&doc, 0)
-		c := jsonschema.NewCompiler()
-		c.DefaultDraft(jsonschema.Draft2020)
-		c.AssertFormat()
-		c.UseLoader(noLoader{})
-		const location = "https://schema.invalid/"
-		if err := c.AddResource(location, value); err != nil {
-			return fmt.Errorf("schema %s: %w", s.Version, err)
-		}
-		compiled, err := c.Compile(location)
+		compiled, err := schema.Compile(&doc, d.watched)
 		if err != nil {
 			return fmt.Errorf("schema %s: %w", s.Version, err)
 		}
-		collectNames(value, d.known)
-		d.schemas = append(d.schemas, schema{s.Version, s.URI, compiled})
+		collectNames(schema.Generic(&doc, 0), d.known)
+		d.schemas = append(d.schemas, declared{s.Version, s.URI, compiled})
 	}
 	if d.current = d.schema([]byte(ds.Current)); ds.Current == "" || d.current == nil || d.current.version != ds.Current {
 		return fmt.Errorf("the current schema is %q, which is not declared", ds.Current)
@@ -73,7 +79,7 @@ func (d *Dataset) compileSchemas(ds *broker.Dataset) error {
 
 // schema finds a version by what dataschema says; the current one where it
 // says nothing.
-func (d *Dataset) schema(name []byte) *schema {
+func (d *Dataset) schema(name []byte) *declared {
 	if len(name) == 0 {
 		return d.current
 	}
@@ -104,81 +110,29 @@ func collectNames(v any, into map[string]struct{}) {
 	}
 }
 
-// validate holds the payload to the schema. This is the library's way; a
-// validator compiled to run on the tape can take its place.
-func (d *Dataset) validate(s *schema, doc *jsondoc.Doc) *broker.Rejection {
+// validate holds the payload to the schema, and leaves in r where the subject
+// and the attributes are.
+func (d *Dataset) validate(s *declared, r *schema.Run, doc *jsondoc.Doc) *broker.Rejection {
 	for i, n := range doc.Nodes() {
-		if n.Kind == jsondoc.Number && !reasonable(doc.Bytes(i)) {
+		if n.Kind == jsondoc.Number && !schema.Reasonable(doc.Bytes(i)) {
 			return &broker.Rejection{Code: broker.RejectMalformedJSON, Pointer: safePointer(doc.AppendTokens(nil, i), d.known),
 				Detail: "the number is beyond what JSON carries between systems: at most 100 characters and a magnitude of 1e±308 (RFC 7493, 2.2)"}
 		}
 	}
-	err := s.check(generic(doc, 0))
+	err := s.Validate(r, doc)
 	if err == nil {
 		return nil
 	}
 	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
-		return reject(broker.RejectSchema, "the payload could not be held to the schema: the validator failed; report this record's position to the operator")
+	switch {
+	case errors.As(err, &invalid):
+		return d.rejectSchema(s, invalid, doc)
+	case errors.Is(err, schema.ErrTangled):
+		return rejectf(broker.RejectSchema, "the payload is not as schema %s wants; its parts refer to one another in too many ways for the place to be told", s.version)
+	case errors.Is(err, schema.ErrDisputed):
+		return reject(broker.RejectSchema, "the payload could not be held to the schema: two validators disagree; report this record's position to the operator")
 	}
-	return d.rejectSchema(s, invalid, doc)
-}
-
-// check runs the library. Should it ever panic on a record, the record is
-// rejected: one that stopped the stream would stop it again at each restart.
-func (s *schema) check(value any) (err error) {
-	defer func() {
-		if recover() != nil { // what it says could hold a value
-			err = errValidator
-		}
-	}()
-	return s.compiled.Validate(value)
-}
-
-var errValidator = errors.New("the validator failed")
-
-// reasonable bounds a number: its exact value, which the library computes,
-// would otherwise take any amount of memory, as 1e999999999 shows.
-func reasonable(number []byte) bool {
-	if len(number) <= 18 && bytes.IndexByte(number, 'e') < 0 && bytes.IndexByte(number, 'E') < 0 {
-		return true
-	}
-	if len(number) > 100 {
-		return false
-	}
-	if i := bytes.IndexAny(number, "eE"); i >= 0 {
-		exponent, err := strconv.Atoi(string(number[i+1:]))
-		return err == nil && exponent >= -308-100 && exponent <= 308
-	}
-	return true
-}
-
-// generic makes the values that the library takes; numbers keep their digits.
-func generic(doc *jsondoc.Doc, i int) any {
-	n := doc.Node(i)
-	switch n.Kind {
-	case jsondoc.Object:
-		m := make(map[string]any, 8)
-		for c := i + 1; c < int(n.Next); c = int(doc.Node(c).Next) {
-			m[string(doc.Name(c))] = generic(doc, c)
-		}
-		return m
-	case jsondoc.Array:
-		a := []any{}
-		for c := i + 1; c < int(n.Next); c = int(doc.Node(c).Next) {
-			a = append(a, generic(doc, c))
-		}
-		return a
-	case jsondoc.String:
-		return string(doc.AppendText(nil, i))
-	case jsondoc.Number:
-		return json.Number(doc.Bytes(i))
-	case jsondoc.True:
-		return true
-	case jsondoc.False:
-		return false
-	}
-	return nil
+	return reject(broker.RejectSchema, "the payload could not be held to the schema: the validator failed; report this record's position to the operator")
 }
 
 // rejectSchema tells of one violation, the first by place and then by keyword,
@@ -188,7 +142,7 @@ func generic(doc *jsondoc.Doc, i int) any {
 // A hostile record has as many violations as it has values. So they are told
 // apart by what the library says of their place, and only the first one's is
 // looked up in the document.
-func (d *Dataset) rejectSchema(s *schema, err *jsonschema.ValidationError, doc *jsondoc.Doc) *broker.Rejection {
+func (d *Dataset) rejectSchema(s *declared, err *jsonschema.ValidationError, doc *jsondoc.Doc) *broker.Rejection {
 	var first *jsonschema.ValidationError
 	var detail string // of the first, once it was needed to break a tie
 	var walk func(e *jsonschema.ValidationError)
@@ -264,7 +218,7 @@ func tokensOf(doc *jsondoc.Doc, location []string) []jsondoc.Token {
 
 // describeViolation says which keyword of the schema was not met, from the
 // schema's own content and nothing of the record's.
-func (d *Dataset) describeViolation(s *schema, e *jsonschema.ValidationError) string {
+func (d *Dataset) describeViolation(s *declared, e *jsonschema.ValidationError) string {
 	var what string
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:

@@ -35,16 +35,19 @@ func (p Path) each(d *Doc, i int, fn func(node int) bool) bool {
 // Scalars is Each with arrays at the path's end gone through as well, so that
 // fn gets no arrays.
 func (p Path) Scalars(d *Doc, fn func(node int) bool) {
-	p.Each(d, func(i int) bool { return d.scalars(i, fn) })
+	p.Each(d, func(i int) bool { return d.Scalars(i, fn) })
 }
 
-func (d *Doc) scalars(i int, fn func(node int) bool) bool {
+// Scalars calls fn with a node, or where that is an array with its elements,
+// arrays among them gone through as well, until fn returns false. It reports
+// whether fn never did.
+func (d *Doc) Scalars(i int, fn func(node int) bool) bool {
 	n := &d.nodes[i]
 	if n.Kind != Array {
 		return fn(i)
 	}
 	for e := uint32(i) + 1; e < n.Next; e = d.nodes[e].Next {
-		if !d.scalars(int(e), fn) {
+		if !d.Scalars(int(e), fn) {
 			return false
 		}
 	}

@@ -124,7 +124,7 @@ func (s *Schema) Validate(r *Run, doc *jsondoc.Doc) (err error) {
 			err = ErrFailed
 		}
 	}()
-	if doc.Len() == 0 {
+	if doc.Len() == 0 || s.library == nil {
 		return ErrFailed
 	}
 	valid := s.holds(r, doc)
