@@ -365,17 +365,29 @@ func isTypeName(b []byte) bool {
 		return false
 	}
 	digits := 0 // with nothing but separators between them
-	for _, r := range string(b) {
+	for i := 0; i < len(b); {
+		c := b[i]
 		switch {
-		case r >= '0' && r <= '9':
+		case c-'0' < 10:
 			if digits++; digits == 11 {
 				return false
 			}
-		case strings.ContainsRune("._-:/#+", r):
-		case unicode.IsLetter(r):
+			i++
+		case c|0x20-'a' < 26:
 			digits = 0
+			i++
+		case c < utf8.RuneSelf:
+			if strings.IndexByte("._-:/#+", c) < 0 {
+				return false
+			}
+			i++
 		default:
-			return false
+			r, size := utf8.DecodeRune(b[i:])
+			if !unicode.IsLetter(r) {
+				return false
+			}
+			digits = 0
+			i += size
 		}
 	}
 	return true

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"pgregory.net/rapid"
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
@@ -123,7 +124,7 @@ func (a *tally) file(t *testing.T, path string, draft *jsonschema.Draft, remote 
 
 // agree holds a document to a schema both ways, and the hits to what the paths
 // lead to.
-func agree(t testing.TB, s *Schema, doc *jsondoc.Doc, where func() string) {
+func agree(t rapid.TB, s *Schema, doc *jsondoc.Doc, where func() string) {
 	t.Helper()
 	var r Run
 	want := s.library.Validate(Generic(doc, 0)) == nil
