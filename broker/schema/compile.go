@@ -20,6 +20,9 @@ type compiler struct {
 	patterns map[string]*matcher
 	count    uint32
 	reason   string // why not, of what was met first
+	// marks: somewhere unevaluatedProperties or unevaluatedItems asks what
+	// other schemas evaluate, so that those that ask nothing count too.
+	marks bool
 }
 
 // place is what a node is made for: a schema, and where on the watched
@@ -148,6 +151,12 @@ func (c *compiler) node(s *jsonschema.Schema, t *trail) *node {
 		c.array(n, s, own)
 	}
 	c.compose(n, s, carrier, passed)
+	if !refOnly(s) && (s.UnevaluatedProperties != nil || s.UnevaluatedItems != nil) {
+		n.rest = &unevaluated{
+			c.node(s.UnevaluatedProperties, nil), c.node(s.UnevaluatedItems, nil),
+			s.UnevaluatedProperties != nil, s.UnevaluatedItems != nil,
+		}
+	}
 	c.made = append(c.made, n)
 	if n.plain() {
 		// Nothing was asked of the value. Whoever holds it already is the
@@ -173,7 +182,7 @@ func bare(s *jsonschema.Schema) bool {
 	return len(inPlace(s)) == 1 && len(inside(s)) == 0 && len(tracked(s)) == 0 && len(regexps(s)) == 0 &&
 		s.MinProperties == nil && s.MaxProperties == nil && s.AdditionalProperties == nil && s.MinItems == nil && s.MaxItems == nil &&
 		s.AdditionalItems == nil && !s.UniqueItems && s.MinLength == nil && s.MaxLength == nil && s.Minimum == nil && s.Maximum == nil &&
-		s.ExclusiveMinimum == nil && s.ExclusiveMaximum == nil && s.MultipleOf == nil
+		s.ExclusiveMinimum == nil && s.ExclusiveMaximum == nil && s.MultipleOf == nil && s.UnevaluatedProperties == nil && s.UnevaluatedItems == nil
 }
 
 // carrier is the schema, applied to the same value in any case, that names the
@@ -350,8 +359,9 @@ func (c *compiler) object(n *node, s *jsonschema.Schema, t *trail) {
 	if s.MaxProperties != nil {
 		o.max = *s.MaxProperties
 	}
+	o.all = c.marks && s.AdditionalProperties != nil
 	o.words = (len(tracked(s)) + 63) / 64
-	if len(o.names.entries) > 0 || len(o.patterns) > 0 || o.closed || o.additional != nil || o.propertyNames != nil || o.min > 0 || o.max < math.MaxInt {
+	if len(o.names.entries) > 0 || len(o.patterns) > 0 || o.closed || o.additional != nil || o.propertyNames != nil || o.min > 0 || o.max < math.MaxInt || o.all {
 		n.object = o
 	}
 }
@@ -396,6 +406,12 @@ func (c *compiler) array(n *node, s *jsonschema.Schema, t *trail) {
 	}
 	a.rest = c.node(rest, t)
 	a.each = a.rest != nil || a.closed || slices.ContainsFunc(a.prefix, func(n *node) bool { return n != nil })
+	if c.marks {
+		_, each := s.Items.(*jsonschema.Schema)
+		a.all = each || s.Items2020 != nil || s.DraftVersion < 2020 && s.AdditionalItems != nil
+		a.evaluated = len(prefix)
+		a.containsEvaluates = s.DraftVersion >= 2020
+	}
 	if s.MinItems != nil {
 		a.min = *s.MinItems
 	}
@@ -411,7 +427,7 @@ func (c *compiler) array(n *node, s *jsonschema.Schema, t *trail) {
 			a.maxContains = *s.MaxContains
 		}
 	}
-	if a.each || a.unique || a.hasContains || a.min > 0 || a.max < math.MaxInt {
+	if a.each || a.unique || a.hasContains || a.min > 0 || a.max < math.MaxInt || a.all || a.evaluated > 0 {
 		n.array = a
 	}
 }
@@ -446,7 +462,7 @@ func (c *compiler) compose(n *node, s *jsonschema.Schema, carrier *jsonschema.Sc
 			return out
 		}
 		m.any, m.one = list(s.AnyOf), list(s.OneOf)
-		if slices.Contains(m.any, nil) {
+		if !c.marks && slices.Contains(m.any, nil) {
 			m.any = nil // one of them takes anything
 		}
 		if s.Not != nil {
@@ -454,7 +470,7 @@ func (c *compiler) compose(n *node, s *jsonschema.Schema, carrier *jsonschema.Sc
 		}
 		if s.If != nil {
 			m.when, m.then, m.otherwise = c.node(s.If, nil), c.node(s.Then, nil), c.node(s.Else, nil)
-			m.hasIf = m.then != nil || m.otherwise != nil
+			m.hasIf = m.then != nil || m.otherwise != nil || c.marks
 		}
 	}
 	if len(m.all) > 0 || m.any != nil || m.one != nil || m.hasNot || m.hasIf {

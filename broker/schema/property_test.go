@@ -30,6 +30,8 @@ var (
 type gen struct {
 	t     *rapid.T
 	draft int
+	// marks has every other schema ask something of what is unevaluated.
+	marks bool
 }
 
 func (g *gen) chance(of int) bool { return rapid.IntRange(1, of).Draw(g.t, "chance") == 1 }
@@ -111,6 +113,9 @@ func (g *gen) schema(depth int) any {
 	defs := "definitions"
 	if g.draft >= 2019 {
 		defs = "$defs"
+	}
+	if g.marks && g.chance(2) {
+		s[pick(g, []string{"unevaluatedProperties", "unevaluatedItems"})] = pick(g, []any{false, false, true, map[string]any{"type": "string"}})
 	}
 	for range 1 + g.small(3) {
 		switch g.small(36) {
@@ -245,10 +250,14 @@ func parsed(t rapid.TB, v any) *jsondoc.Doc {
 // watched are paths that random documents have.
 var watched = []broker.Pointer{"/a", "/a/b", "/foo", "/bar~1baz/a", "", "/a/a/a", "/foo"}
 
-func TestRandomSchemas(t *testing.T) {
+func TestRandomSchemas(t *testing.T) { randomSchemas(t, []int{4, 6, 7, 2019, 2020}, false) }
+
+func TestRandomUnevaluated(t *testing.T) { randomSchemas(t, []int{2019, 2020}, true) }
+
+func randomSchemas(t *testing.T, drafts []int, marks bool) {
 	compiled, valid, invalid := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		g := &gen{t, rapid.SampledFrom([]int{4, 6, 7, 2019, 2020}).Draw(t, "draft")}
+		g := &gen{t, rapid.SampledFrom(drafts).Draw(t, "draft"), marks}
 		s, ok := g.schema(3).(map[string]any)
 		if !ok {
 			s = map[string]any{"not": map[string]any{"type": "object"}}

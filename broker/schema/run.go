@@ -26,16 +26,19 @@ type node struct {
 	array   *array
 	choices []*choice
 	more    *composed
+	rest    *unevaluated
 }
 
 // plain: nothing is asked of a value.
 func (n *node) plain() bool {
 	return n.kinds == allKinds && !n.integer && len(n.watches) == 0 && n.texts == nil && n.numbers == nil && n.object == nil && n.array == nil &&
-		len(n.choices) == 0 && n.more == nil
+		len(n.choices) == 0 && n.more == nil && n.rest == nil
 }
 
 // composed: the schema has others below it.
-func (n *node) composed() bool { return n.object != nil || n.array != nil || n.more != nil }
+func (n *node) composed() bool {
+	return n.object != nil || n.array != nil || n.more != nil || n.rest != nil
+}
 
 // texts is what a schema asks of a string.
 type texts struct {
@@ -55,6 +58,8 @@ type object struct {
 	closed        bool // no additional properties
 	propertyNames *node
 	min, max      int
+	// all: additionalProperties is there, so that no member is unevaluated.
+	all bool
 }
 
 // maxTracked is how many names an object's presence is known of.
@@ -98,6 +103,11 @@ type array struct {
 	contains    *node
 	minContains int
 	maxContains int
+	// Of the elements the first some are evaluated, or all, and those that
+	// contains matches where it says so (2020-12).
+	evaluated         int
+	all               bool
+	containsEvaluates bool
 }
 
 // composed is what a schema has others ask of the same value.
@@ -142,7 +152,8 @@ type Run struct {
 	// tangled: the budget was used up; failed: a number was beyond reason.
 	tangled, failed bool
 
-	items []item // for uniqueItems
+	marks []uint64 // frames, one upon the other
+	items []item   // for uniqueItems
 	seed  maphash.Seed
 	ready bool // seed is made
 }
@@ -174,14 +185,14 @@ func (r *Run) eval(n *node, i uint32) bool {
 	if n.shared {
 		return r.evalShared(n, i)
 	}
-	return r.apply(n, i)
+	return r.apply(n, i, frame{})
 }
 
 // evalShared keeps schemas that lead to one another in several ways from
 // asking the same again and again, which would take exponential time.
 func (r *Run) evalShared(n *node, i uint32) bool {
 	if r.steps++; r.steps <= r.budget {
-		return r.apply(n, i)
+		return r.apply(n, i, frame{})
 	}
 	r.tangled = true
 	value := uint64(i)
@@ -191,12 +202,14 @@ func (r *Run) evalShared(n *node, i uint32) bool {
 	if answer, ok := r.memo.get(n.id, value); ok {
 		return answer
 	}
-	answer := r.apply(n, i)
+	answer := r.apply(n, i, frame{})
 	r.memo.put(n.id, value, answer)
 	return answer
 }
 
-func (r *Run) apply(n *node, i uint32) bool {
+// apply holds a value to a node. What of the value's members or elements the
+// node evaluates it marks in f, if it takes them; on false f is not to be used.
+func (r *Run) apply(n *node, i uint32, f frame) bool {
 	kind := jsondoc.String
 	if int(i) < len(r.nodes) {
 		kind = r.nodes[i].Kind
@@ -207,6 +220,13 @@ func (r *Run) apply(n *node, i uint32) bool {
 	for _, w := range n.watches {
 		r.hits = append(r.hits, Hit{w, int(i)})
 	}
+	if n.rest != nil && n.rest.concerns(kind) {
+		return r.applyRest(n, kind, i, f)
+	}
+	return r.body(n, kind, i, f)
+}
+
+func (r *Run) body(n *node, kind jsondoc.Kind, i uint32, f frame) bool {
 	switch kind {
 	case jsondoc.String:
 		if n.texts != nil && !r.string(n.texts, i) {
@@ -217,11 +237,11 @@ func (r *Run) apply(n *node, i uint32) bool {
 			return false
 		}
 	case jsondoc.Object:
-		if n.object != nil && !r.object(n.object, i) {
+		if n.object != nil && !r.object(n.object, i, f) {
 			return false
 		}
 	case jsondoc.Array:
-		if n.array != nil && !r.array(n.array, i) {
+		if n.array != nil && !r.array(n.array, i, f) {
 			return false
 		}
 	}
@@ -230,7 +250,7 @@ func (r *Run) apply(n *node, i uint32) bool {
 			return false
 		}
 	}
-	return n.more == nil || r.composed(n.more, i)
+	return n.more == nil || r.composed(n.more, i, f)
 }
 
 // stringAt is the text of a string, valid until the next call.
@@ -267,7 +287,7 @@ func (r *Run) number(n *node, i uint32) bool {
 	return (!n.integer || num.integer()) && (n.numbers == nil || n.numbers.holds(&num))
 }
 
-func (r *Run) object(o *object, i uint32) bool {
+func (r *Run) object(o *object, i uint32, f frame) bool {
 	var present nameSet
 	count := 0
 	end := r.nodes[i].Next
@@ -307,20 +327,23 @@ func (r *Run) object(o *object, i uint32) bool {
 				return false
 			}
 		}
+		if f.words > 0 && (evaluated || o.all) {
+			r.mark(f, count)
+		}
 	}
 	if count < o.min || count > o.max || present.lacks(&o.required, o.words) {
 		return false
 	}
 	for d := range o.dependents {
 		d := &o.dependents[d]
-		if !present.lacks(&d.on, o.words) && (present.lacks(&d.required, o.words) || !r.eval(d.node, i)) {
+		if !present.lacks(&d.on, o.words) && (present.lacks(&d.required, o.words) || !r.within(d.node, i, f)) {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *Run) array(a *array, i uint32) bool {
+func (r *Run) array(a *array, i uint32, f frame) bool {
 	end := r.nodes[i].Next
 	count, contained := 0, 0
 	for at := i + 1; at < end; at = r.nodes[at].Next {
@@ -340,6 +363,12 @@ func (r *Run) array(a *array, i uint32) bool {
 		}
 		if a.hasContains && r.eval(a.contains, at) {
 			contained++
+			if a.containsEvaluates && f.words > 0 {
+				r.mark(f, count)
+			}
+		}
+		if f.words > 0 && (a.all || count < a.evaluated) {
+			r.mark(f, count)
 		}
 		count++
 	}
@@ -352,19 +381,19 @@ func (r *Run) array(a *array, i uint32) bool {
 	return !a.unique || count < 2 || r.unique(i, count)
 }
 
-func (r *Run) composed(m *composed, i uint32) bool {
+func (r *Run) composed(m *composed, i uint32, f frame) bool {
 	for _, n := range m.all {
-		if !r.eval(n, i) {
+		if !r.within(n, i, f) {
 			return false
 		}
 	}
-	if m.any != nil && !r.some(m.any, i) {
+	if m.any != nil && !r.some(m.any, i, f) {
 		return false
 	}
 	if m.one != nil {
 		found := false
 		for _, n := range m.one {
-			if r.eval(n, i) {
+			if r.perhaps(n, i, f) {
 				if found {
 					return false
 				}
@@ -379,86 +408,24 @@ func (r *Run) composed(m *composed, i uint32) bool {
 		return false
 	}
 	if m.hasIf {
-		if r.eval(m.when, i) {
-			return r.eval(m.then, i)
+		if r.perhaps(m.when, i, f) {
+			return r.within(m.then, i, f)
 		}
-		return r.eval(m.otherwise, i)
+		return r.within(m.otherwise, i, f)
 	}
 	return true
 }
 
-func (r *Run) some(list []*node, i uint32) bool {
+// some reports whether one of the nodes holds. Where marks are wanted all of
+// them are asked, since each that holds has its own to make.
+func (r *Run) some(list []*node, i uint32, f frame) (found bool) {
 	for _, n := range list {
-		if r.eval(n, i) {
-			return true
-		}
-	}
-	return false
-}
-
-// memo keeps answers by node and value, in open addressing. Only tangled
-// schemas fill it.
-type memo struct {
-	cells []memoCell
-	used  int
-}
-
-type memoCell struct {
-	value uint64
-	node  uint32
-	// state is 0 for an empty cell, else 1 for no and 2 for yes.
-	state uint8
-}
-
-// keptMemo is the largest memo, in cells, that is kept for the next document.
-const keptMemo = 1 << 14
-
-func (m *memo) reset() {
-	if m.used == 0 {
-		return
-	}
-	m.used = 0
-	if len(m.cells) > keptMemo {
-		m.cells = nil
-	} else {
-		clear(m.cells)
-	}
-}
-
-func (m *memo) cell(node uint32, value uint64) *memoCell {
-	mask := uint64(len(m.cells) - 1)
-	h := (value*0x9E3779B97F4A7C15 ^ uint64(node)) * 0xD1342543DE82EF95
-	for at := h >> 32; ; at++ {
-		if c := &m.cells[at&mask]; c.state == 0 || c.value == value && c.node == node {
-			return c
-		}
-	}
-}
-
-func (m *memo) get(node uint32, value uint64) (answer, ok bool) {
-	if m.used == 0 {
-		return false, false
-	}
-	c := m.cell(node, value)
-	return c.state == 2, c.state != 0
-}
-
-func (m *memo) put(node uint32, value uint64, answer bool) {
-	if 2*m.used >= len(m.cells) {
-		old := m.cells
-		m.cells = make([]memoCell, max(1024, 2*len(old)))
-		for _, c := range old {
-			if c.state != 0 {
-				*m.cell(c.node, c.value) = c
+		if r.perhaps(n, i, f) {
+			if f.words == 0 {
+				return true
 			}
+			found = true
 		}
 	}
-	c := m.cell(node, value)
-	if c.state == 0 {
-		m.used++
-	}
-	*c = memoCell{value, node, 1}
-	if answer {
-		c.state = 2
-	}
+	return found
 }

@@ -13,6 +13,8 @@
 //   - what is known and what falls back: survey.go; how nodes are made: compile.go;
 //   - how a value is held to a node: run.go, and equal.go for enum, const and
 //     uniqueItems;
+//   - unevaluatedProperties and unevaluatedItems: evaluated.go;
+//   - schemas that lead to one another in many ways: memo.go;
 //   - numbers, exactly: number.go;
 //   - patterns as tables: pattern.go; formats: format.go.
 package schema
@@ -90,7 +92,7 @@ func compile(library *jsonschema.Schema, watch []broker.Pointer) (*Schema, error
 }
 
 // Fallback is why the library holds documents to this schema, such as
-// "unevaluatedProperties at #/$defs/a"; empty where it is not needed.
+// "$dynamicRef to a $dynamicAnchor at #/$defs/a"; empty where it is not needed.
 func (s *Schema) Fallback() string { return s.fallback }
 
 // Disputed counts the documents that this package found invalid and the

@@ -72,7 +72,8 @@ func inside(s *jsonschema.Schema) (out []*jsonschema.Schema) {
 			}
 		}
 	}
-	add(s.PropertyNames, s.AdditionalProperties, s.Contains, s.Items, s.AdditionalItems, s.PrefixItems, s.Items2020)
+	add(s.PropertyNames, s.AdditionalProperties, s.Contains, s.Items, s.AdditionalItems, s.PrefixItems, s.Items2020,
+		s.UnevaluatedProperties, s.UnevaluatedItems)
 	for _, p := range s.Properties {
 		add(p)
 	}
@@ -131,11 +132,8 @@ func (c *compiler) check(s *jsonschema.Schema) {
 	if refOnly(s) {
 		return
 	}
+	c.marks = c.marks || s.UnevaluatedProperties != nil || s.UnevaluatedItems != nil
 	switch {
-	case s.UnevaluatedProperties != nil:
-		c.unknown(s, "unevaluatedProperties")
-	case s.UnevaluatedItems != nil:
-		c.unknown(s, "unevaluatedItems")
 	case s.RecursiveRef != nil && s.RecursiveRef.RecursiveAnchor:
 		c.unknown(s, "$recursiveRef to a $recursiveAnchor")
 	case s.DynamicRef != nil && s.DynamicRef.Anchor != "" && s.DynamicRef.Ref.DynamicAnchor == s.DynamicRef.Anchor:
