@@ -1,9 +1,9 @@
 package intake
 
 import (
-	"encoding/binary"
 	"errors"
 	"hash/maphash"
+	"math/bits"
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
@@ -241,35 +241,24 @@ var seed = maphash.MakeSeed()
 // between attempts. It does not depend on what the dataset declares, so that
 // a change of the declaration makes no repeat look like another record.
 func (e *event) content() uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
+	h := e.others
 	for _, c := range [...]core{attrType, attrDataschema, attrSupersedes, attrRetracts, attrProvisional} {
-		value := e.core[c]
-		n := uint64(len(value)) << 1
-		if value == nil {
-			n = 1
+		h = fold(h, uint64(c))
+		if value := e.core[c]; value != nil {
+			h = fold(h, maphash.Bytes(seed, value))
 		}
-		writeUint64(&h, n)
-		h.Write(value)
 	}
-	writeUint64(&h, e.others)
-	h.Write(e.data)
-	return h.Sum64()
+	return fold(h, maphash.Bytes(seed, e.data))
+}
+
+// fold makes one hash of two, in order. The hashes under it are seeded.
+func fold(h, with uint64) uint64 {
+	high, low := bits.Mul64(h^0x9E3779B97F4A7C15, with^0xD1342543DE82EF95)
+	return high ^ low
 }
 
 // hashExtension hashes a name and value; a sum of such does not depend on the
 // order of headers.
 func hashExtension(name string, value []byte) uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	h.WriteString(name)
-	h.WriteByte(0) // in no name
-	h.Write(value)
-	return h.Sum64()
-}
-
-func writeUint64(h *maphash.Hash, n uint64) {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], n)
-	h.Write(b[:])
+	return fold(maphash.String(seed, name), maphash.Bytes(seed, value))
 }

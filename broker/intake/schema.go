@@ -113,8 +113,10 @@ func collectNames(v any, into map[string]struct{}) {
 // validate holds the payload to the schema, and leaves in r where the subject
 // and the attributes are.
 func (d *Dataset) validate(s *declared, r *schema.Run, doc *jsondoc.Doc) *broker.Rejection {
-	for i, n := range doc.Nodes() {
-		if n.Kind == jsondoc.Number && !schema.Reasonable(doc.Bytes(i)) {
+	nodes := doc.Nodes()
+	for i := range nodes {
+		n := &nodes[i]
+		if n.Kind == jsondoc.Number && (n.Escaped || n.End-n.Start > 18) && !schema.Reasonable(doc.Bytes(i)) {
 			return &broker.Rejection{Code: broker.RejectMalformedJSON, Pointer: safePointer(doc.AppendTokens(nil, i), d.known),
 				Detail: "the number is beyond what JSON carries between systems: at most 100 characters and a magnitude of 1e±308 (RFC 7493, 2.2)"}
 		}

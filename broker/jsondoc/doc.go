@@ -59,7 +59,8 @@ type Node struct {
 	NameStart, NameEnd uint32
 
 	Kind Kind
-	// Escaped says that a string holds escapes, NameEscaped that the name does.
+	// Escaped says that a string holds escapes, or a number an exponent;
+	// NameEscaped that the name holds escapes.
 	Escaped, NameEscaped bool
 }
 

@@ -90,11 +90,11 @@ value:
 		}
 		goto value
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		if end, problem = scanNumber(data, i); problem != "" {
+		if end, escaped, problem = scanNumber(data, i); problem != "" {
 			i = end
 			goto fail
 		}
-		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, Number, false, name.NameEscaped})
+		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, Number, escaped, name.NameEscaped})
 		i = end
 	default:
 		kind, word := True, "true"
@@ -307,7 +307,7 @@ func hex4(b []byte) (r rune, ok bool) {
 }
 
 // scanNumber goes from a number's first byte to the one after its last.
-func scanNumber(b []byte, i int) (end int, problem string) {
+func scanNumber(b []byte, i int) (end int, exponent bool, problem string) {
 	if b[i] == '-' {
 		i++
 	}
@@ -317,25 +317,26 @@ func scanNumber(b []byte, i int) (end int, problem string) {
 	case i < len(b) && b[i]-'1' < 9:
 		i = digits(b, i)
 	default:
-		return i, "want a digit"
+		return i, false, "want a digit"
 	}
 	if i < len(b) && b[i] == '.' {
 		start := i + 1
 		if i = digits(b, start); i == start {
-			return i, "want a digit after the decimal point"
+			return i, false, "want a digit after the decimal point"
 		}
 	}
 	if i < len(b) && b[i]|0x20 == 'e' {
+		exponent = true
 		i++
 		if i < len(b) && (b[i] == '+' || b[i] == '-') {
 			i++
 		}
 		start := i
 		if i = digits(b, start); i == start {
-			return i, "want a digit in the exponent"
+			return i, false, "want a digit in the exponent"
 		}
 	}
-	return i, ""
+	return i, exponent, ""
 }
 
 func digits(b []byte, i int) int {

@@ -19,6 +19,8 @@ type names struct {
 // entry is one name of an object's schema; of an enum's only name is set.
 type entry struct {
 	name string
+	// head, tail and the length are all of a name of up to 16 bytes.
+	head, tail uint64
 	// child is what the member is held to, or nil where it is free.
 	child *node
 	// property: the keyword properties has the name, so that neither
@@ -31,22 +33,24 @@ type entry struct {
 // maxEntries is what slots can tell apart.
 const maxEntries = 1 << 15
 
-// nameHash mixes a name's length with its first and last eight bytes, which
-// together are all of most names. Names that differ only between share a slot's
-// chain: they are the schema's own, so nobody can aim at it with a record.
-func nameHash(b []byte, k uint64) uint64 {
-	n := len(b)
-	var head, tail uint64
-	switch {
+// ends are the first and the last eight bytes of a name, fewer of a shorter one.
+func ends(b []byte) (head, tail uint64) {
+	switch n := len(b); {
 	case n >= 8:
-		head, tail = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[n-8:])
+		return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[n-8:])
 	case n >= 4:
-		head, tail = uint64(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[n-4:]))
+		return uint64(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[n-4:]))
 	case n > 0:
-		head, tail = uint64(b[0])|uint64(b[n-1])<<8, uint64(b[n/2])
+		return uint64(b[0]) | uint64(b[n-1])<<8, uint64(b[n/2])
 	}
-	h, l := bits.Mul64(head^k, tail^uint64(n)*0x9E3779B97F4A7C15^k>>7|1)
-	return (h ^ l ^ head>>32) * k
+	return 0, 0
+}
+
+// hash mixes a name's length and ends. Longer names that differ only between
+// them share a chain: they are the schema's own, so nobody can aim at it with a
+// record.
+func (t *names) hash(head, tail uint64, n int) uint64 {
+	return (head + tail*0x9E3779B97F4A7C15 + uint64(n)) * t.k >> t.shift
 }
 
 // add puts a name in before build, once.
@@ -89,7 +93,9 @@ func (t *names) fill(k uint64, size int) (steps int) {
 	t.k = k
 	t.slots = make([]uint16, size)
 	for i := range t.entries {
-		at := int(nameHash([]byte(t.entries[i].name), k) >> t.shift)
+		e := &t.entries[i]
+		e.head, e.tail = ends([]byte(e.name))
+		at := int(t.hash(e.head, e.tail, len(e.name)))
 		for t.slots[at] != 0 {
 			at = (at + 1) & (size - 1)
 			steps++
@@ -104,13 +110,14 @@ func (t *names) find(name []byte) *entry {
 	if len(t.slots) == 0 {
 		return nil
 	}
+	head, tail := ends(name)
 	mask := uint64(len(t.slots) - 1)
-	for at := nameHash(name, t.k) >> t.shift; ; at = (at + 1) & mask {
+	for at := t.hash(head, tail, len(name)); ; at++ {
 		s := t.slots[at&mask]
 		if s == 0 {
 			return nil
 		}
-		if e := &t.entries[s-1]; e.name == string(name) {
+		if e := &t.entries[s-1]; e.head == head && e.tail == tail && len(e.name) == len(name) && (len(name) <= 16 || e.name == string(name)) {
 			return e
 		}
 	}
