@@ -40,6 +40,7 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 	if rejection := e.required(); rejection != nil {
 		return rejection
 	}
+	w.source, w.kind = rec.Source, rec.Type
 	if rejection := d.describe(&e, h, rec, w); rejection != nil {
 		return rejection
 	}
@@ -68,13 +69,22 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 
 // identify fills what a rejection's evidence needs.
 func (d *Dataset) identify(e *event, h Hasher, rec *broker.Record, w *scratch) {
-	if len(e.core[attrSource]) == 0 || elevenDigits(e.core[attrSource]) {
+	source, kind := e.core[attrSource], e.core[attrType]
+	if len(source) == 0 {
 		return
 	}
-	if !elevenDigits(e.core[attrType]) {
-		rec.Type = w.intern(e.core[attrType])
+	if len(kind) > 0 && string(source) == w.source && string(kind) == w.kind {
+		rec.Source, rec.Type = w.source, w.kind
+		e.named = true
+	} else {
+		if elevenDigits(source) {
+			return
+		}
+		if !elevenDigits(kind) {
+			rec.Type = w.intern(kind)
+		}
+		rec.Source = w.intern(source)
 	}
-	rec.Source = w.intern(e.core[attrSource])
 	if len(e.core[attrID]) > 0 {
 		rec.Event = h.Event(d.id, rec.Source, borrow(e.core[attrID]))
 	}

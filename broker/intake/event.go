@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"unicode"
@@ -101,6 +102,10 @@ type event struct {
 	extensions [maxExtensions][]byte // as declared
 	others     uint64                // sum of the hashes of all extensions that are not core
 	data       []byte
+
+	// named: source and type are those of a record before, for which required
+	// found nothing against them.
+	named bool
 }
 
 // read fills the event from a message in either mode. It uses doc for the
@@ -221,8 +226,18 @@ func (e *event) set(name string, value []byte) *broker.Rejection {
 
 // isText holds to CloudEvents' String: UTF-8 without control characters.
 func isText(b []byte) bool {
+	// Eight bytes at a time: a byte's high bit comes up for what is below 0x20,
+	// for 0x7F and for all from 0x80. Where a borrow raises a false one, the
+	// bytes are looked at one by one.
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		if ((x-0x2020202020202020)|((x^0x7F7F7F7F7F7F7F7F)-0x0101010101010101)|x)&0x8080808080808080 != 0 {
+			break
+		}
+	}
 	ascii := true
-	for _, c := range b {
+	for _, c := range b[i:] {
 		if c < ' ' || c == 0x7F {
 			return false
 		}
@@ -337,12 +352,14 @@ func (e *event) required() *broker.Rejection {
 	}
 	// Source and type go to consumers, decisions and logs, where no person's
 	// number may stand; the id goes there only as a keyed hash.
-	for _, c := range [...]core{attrSource, attrType} {
-		if elevenDigits(e.core[c]) {
-			return rejectf(broker.RejectAttribute, "%s holds eleven digits in a row, which could be a person's number; put it in the payload", coreNames[c])
+	if !e.named {
+		for _, c := range [...]core{attrSource, attrType} {
+			if elevenDigits(e.core[c]) {
+				return rejectf(broker.RejectAttribute, "%s holds eleven digits in a row, which could be a person's number; put it in the payload", coreNames[c])
+			}
 		}
 	}
-	if !isTypeName(e.core[attrType]) {
+	if !e.named && !isTypeName(e.core[attrType]) {
 		return rejectf(broker.RejectAttribute, "type is no name: want at most %d letters, digits and any of . _ - : / # + between them, such as no.example.income.v1, without eleven digits; what is said of a person belongs in the payload", maxType)
 	}
 	// The data classification extension: who cannot honour it must reject.

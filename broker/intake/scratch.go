@@ -13,6 +13,9 @@ import (
 // not in use, so that in steady state nothing is allocated.
 type scratch struct {
 	run schema.Run
+	// source and kind are the source and type of a record before, which were
+	// found fit: most records have the same.
+	source, kind string
 	// text and other hold values that had escapes.
 	text, other []byte
 	// known are strings that came before: sources, types and attributes are few.
