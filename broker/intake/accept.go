@@ -212,6 +212,7 @@ func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record, w 
 
 // findAttributes fills rec.Attributes in the order of the declaration.
 func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record, w *scratch) *broker.Rejection {
+	before := rec.Attributes[:cap(rec.Attributes)]
 	for i := range d.attributes {
 		a := &d.attributes[i]
 		var value []byte
@@ -238,7 +239,11 @@ func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record,
 			}
 			return out
 		}
-		rec.Attributes = append(rec.Attributes, w.intern(value))
+		if i < len(before) && before[i] == string(value) { // the record before had the same
+			rec.Attributes = append(rec.Attributes, before[i])
+		} else {
+			rec.Attributes = append(rec.Attributes, w.intern(value))
+		}
 	}
 	return nil
 }

@@ -1,0 +1,112 @@
+package schema
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"datafordeler/broker/jsondoc"
+)
+
+func mustCompile(t *testing.T, document string) *Schema {
+	t.Helper()
+	var doc jsondoc.Doc
+	if err := doc.Parse([]byte(document), 100); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Compile(&doc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mustParse(t *testing.T, document string) *jsondoc.Doc {
+	t.Helper()
+	doc := new(jsondoc.Doc)
+	if err := doc.Parse([]byte(document), 100); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// TestFallback: what is not known is named, with its place, and judged by the
+// library.
+func TestFallback(t *testing.T) {
+	for document, want := range map[string]string{
+		`{"type":"object"}`: "",
+		`{"$schema":"https://json-schema.org/draft/2019-09/schema","$recursiveAnchor":true,"properties":{"a":{"$recursiveRef":"#"}}}`: "$recursiveRef to a $recursiveAnchor at #/properties/a",
+		`{"$dynamicAnchor":"n","items":{"$dynamicRef":"#n"}}`:                                                                         "$dynamicRef to a $dynamicAnchor at #/items",
+		`{"$defs":{"n":{"$anchor":"n"}},"items":{"$dynamicRef":"#n"}}`:                                                                "",
+		`{"properties":{"b~/c":{"allOf":[{"$ref":"#/properties/b~0~1c"}]}}}`:                                                          "a reference that leads back to itself without going into the value at #/properties/b~0~1c",
+		`{"$ref":"https://json-schema.org/draft/2020-12/schema"}`:                                                                     "$dynamicRef to a $dynamicAnchor at #/$defs",
+		`{"$ref":"http://json-schema.org/draft-07/schema#"}`:                                                                          "",
+		`{"format":"unheard-of"}`: "",
+	} {
+		s := mustCompile(t, document)
+		got := s.Fallback()
+		if got != want && (want == "" || len(got) < len(want) || got[:len("$dynamicRef")] != "$dynamicRef") {
+			t.Errorf("%s falls back for %q, want %q", document, got, want)
+		}
+	}
+}
+
+// TestDisputed: where the two disagree the document is refused, and counted.
+func TestDisputed(t *testing.T) {
+	s := mustCompile(t, `{"type":"object"}`)
+	s.root = &node{} // takes nothing
+	var r Run
+	if err := s.Validate(&r, mustParse(t, `{}`)); !errors.Is(err, ErrDisputed) || s.Disputed() != 1 {
+		t.Errorf("%v, counted %d", err, s.Disputed())
+	}
+	var invalid *jsonschema.ValidationError
+	if err := s.Validate(&r, mustParse(t, `[]`)); !errors.As(err, &invalid) || s.Disputed() != 1 {
+		t.Errorf("%v, counted %d", err, s.Disputed())
+	}
+}
+
+// TestFailsClosed: what cannot be judged is never valid.
+func TestFailsClosed(t *testing.T) {
+	var r Run
+	for document, data := range map[string]string{
+		`{"minimum":1}`:                       `1e999999999`,
+		`{"not":{"minimum":1}}`:               `1e-999999999`,
+		`{"anyOf":[{"const":2},{"const":3}]}`: `1e999999999`,
+		`{"uniqueItems":true}`:                `[1e999999999, 2]`,
+		`{"type":"integer"}`:                  `1e999999999`,
+	} {
+		if err := mustCompile(t, document).Validate(&r, mustParse(t, data)); !errors.Is(err, ErrFailed) {
+			t.Errorf("%s and %s: %v", document, data, err)
+		}
+	}
+	s := mustCompile(t, `{"type":"object"}`)
+	if err := s.Validate(&r, new(jsondoc.Doc)); !errors.Is(err, ErrFailed) {
+		t.Errorf("no document: %v", err)
+	}
+	if err := new(Schema).Validate(&r, mustParse(t, `{}`)); !errors.Is(err, ErrFailed) {
+		t.Errorf("no schema: %v", err)
+	}
+	s.root.object = &object{patterns: []patterned{{}}} // panics
+	if err := s.Validate(&r, mustParse(t, `{"a":1}`)); !errors.Is(err, ErrFailed) {
+		t.Errorf("a panic: %v", err)
+	}
+}
+
+// TestAllocates holds validation to no allocation, where strings have escapes,
+// elements are to be unique and members are counted as evaluated, too.
+func TestAllocates(t *testing.T) {
+	s := mustCompile(t, `{"type":"object","properties":{"a":{"type":"string","minLength":2,"pattern":"^[a-zæ]+$","format":"date-time"},
+		"b":{"uniqueItems":true,"contains":{"const":1.50}},"c":{"enum":["x","\u00e6"]}},
+		"allOf":[{"properties":{"d":{"format":"uuid"}}}],"unevaluatedProperties":false,"required":["a"]}`)
+	s.root.object.names.find([]byte("a")).child.texts.pattern = nil // its own text is no date
+	doc := mustParse(t, `{"a":"2026-10-01T12:00:00Z","b":[1,1.5,"\u00e6",{"x":[1],"y":2},"b"],"c":"\u00e6","d":"f81d4fae-7dec-11d0-a765-00a0c91e6bf6"}`)
+	var r Run
+	if n := testing.AllocsPerRun(100, func() {
+		if err := s.Validate(&r, doc); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
