@@ -39,6 +39,7 @@ type Broker struct {
 	deliveryBuckets    atomic.Int32
 	decisionPartitions atomic.Int32
 
+	unmended atomic.Pointer[string] // a partition that is stuck and needs a person; see lost.go
 	worlds   worlds
 	pulses   []pulse       // one a session
 	stopped  chan struct{} // closed when Run has returned
@@ -102,6 +103,11 @@ func (b *Broker) Run(ctx context.Context) error {
 	for n := range b.pulses {
 		g.Go(func() error { return b.member(ctx, n) })
 	}
+	mending, stopMending := context.WithCancel(ctx)
+	var mended sync.WaitGroup
+	mended.Go(func() { b.mendLoop(mending) })
+	defer mended.Wait()
+	defer stopMending()
 	return g.Wait()
 }
 

@@ -249,6 +249,14 @@ func (c *Control) write(ctx context.Context, events []registry.Event) (int64, er
 		return 0, err
 	}
 	defer client.Close()
+	// A client that has not met Kafka yet begins by the old transaction protocol,
+	// in which a lost end cannot be made good; see lost.go.
+	meet, cancel := context.WithTimeout(ctx, 30*time.Second)
+	_, _, err = client.ProducerID(meet)
+	cancel()
+	if err != nil {
+		return 0, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+	}
 	if err := client.BeginTransaction(); err != nil {
 		return 0, err
 	}

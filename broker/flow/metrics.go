@@ -32,6 +32,8 @@ type Metrics struct {
 	policy        prometheus.Counter
 	restarts      prometheus.Counter
 	aborted       prometheus.Counter
+	mended        *prometheus.CounterVec // outcome
+	unmended      prometheus.Gauge
 	revision      prometheus.GaugeFunc
 	held          prometheus.GaugeFunc
 	forms         []prometheus.Collector // gauges, by policy's form
@@ -77,6 +79,9 @@ func newMetrics(b *Broker) *Metrics {
 			Help: "Sessions ended in doubt and begun anew from what is committed."}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "transactions_aborted_total",
 			Help: "Transactions aborted, their records to be read again."}),
+		mended: counter("lost_markers_written_total", "Ends of transactions that Kafka had recorded and not told a partition, written by this instance.", "outcome"),
+		unmended: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Name: "partitions_stuck",
+			Help: "Partitions that are readable no further because of a transaction that a person must end; the log says how."}),
 		revision: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "control_revision",
 			Help: "Revision of the registry that this instance has folded."}, func() float64 { return float64(b.control.Revision()) }),
 		held: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "deliveries_held",
@@ -92,7 +97,7 @@ func newMetrics(b *Broker) *Metrics {
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return append(m.forms[:len(m.forms):len(m.forms)], m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.revision, m.held)
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held)
 }
 
 // series are a subscription's counters, looked up once.
