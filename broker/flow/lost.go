@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -60,9 +61,8 @@ func (b *Broker) mendLoop(ctx context.Context) {
 	}
 }
 
-// topics are all that the broker owns; what of them does not exist is left out.
-func (l *lostMarkers) topics(ctx context.Context) ([]string, error) {
-	b := l.b
+// ownTopics are all that the broker has; what of them does not exist is left out.
+func (b *Broker) ownTopics(ctx context.Context, adm *kadm.Client) ([]string, error) {
 	names := []string{b.topics.Control(), b.topics.Deliveries(), b.topics.Decisions(), b.topics.Ledger(), b.topics.Checkpoints()}
 	b.control.View(func(st *registry.State) {
 		for _, d := range st.Datasets() {
@@ -74,24 +74,18 @@ func (l *lostMarkers) topics(ctx context.Context) ([]string, error) {
 			}
 		}
 	})
-	have, err := kafka.Describe(ctx, l.adm, names...)
+	have, err := kafka.Describe(ctx, adm, names...)
 	if err != nil {
 		return nil, err
 	}
-	there := names[:0]
-	for _, n := range names {
-		if _, ok := have[n]; ok {
-			there = append(there, n)
-		}
-	}
-	return there, nil
+	return slices.DeleteFunc(names, func(n string) bool { _, ok := have[n]; return !ok }), nil
 }
 
 // look asks which partitions are unstable, and about those that have been so
 // from the same offset on for longer than any transaction of the broker's lasts.
 func (l *lostMarkers) look(ctx context.Context) error {
 	b := l.b
-	names, err := l.topics(ctx)
+	names, err := b.ownTopics(ctx, l.adm)
 	if err != nil {
 		return err
 	}
@@ -149,10 +143,6 @@ func (l *lostMarkers) look(ctx context.Context) error {
 
 func (l *lostMarkers) mend(ctx context.Context, o kafka.OpenTransaction) {
 	tp := topicPartition{o.Topic, o.Partition}
-	outcome := "abort"
-	if o.Committed {
-		outcome = "commit"
-	}
 	switch {
 	case o.Why != "":
 		l.problem(tp, "the transaction of producer "+fmt.Sprint(o.ProducerID)+" cannot be judged: "+o.Why+
@@ -170,15 +160,27 @@ func (l *lostMarkers) mend(ctx context.Context, o kafka.OpenTransaction) {
 			} else {
 				remedy += "; do not use kafka-transactions.sh abort, for the transaction was committed"
 			}
-			l.problem(tp, "Kafka lost the "+outcome+" marker, and it could not be written: "+remedy, err)
+			l.problem(tp, "Kafka lost the "+outcome(o)+" marker, and it could not be written: "+remedy, err)
 			return
 		}
-		l.b.metrics.mended.WithLabelValues(outcome).Inc()
-		l.b.log.Warn("Kafka had ended a transaction without telling a partition: it is told now",
-			"topic", o.Topic, "partition", o.Partition, "from", o.Start, "outcome", outcome,
-			"producer", o.ProducerID, "epoch", o.Epoch, "transactional_id", o.TransactionalID)
+		l.b.told(o)
 		delete(l.since, tp)
 	}
+}
+
+func outcome(o kafka.OpenTransaction) string {
+	if o.Committed {
+		return "commit"
+	}
+	return "abort"
+}
+
+// told counts and logs a marker that was written in Kafka's place.
+func (b *Broker) told(o kafka.OpenTransaction) {
+	b.metrics.mended.WithLabelValues(outcome(o)).Inc()
+	b.log.Warn("Kafka had ended a transaction without telling a partition: it is told now",
+		"topic", o.Topic, "partition", o.Partition, "from", o.Start, "outcome", outcome(o),
+		"producer", o.ProducerID, "epoch", o.Epoch, "transactional_id", o.TransactionalID)
 }
 
 // problem says once what keeps a partition from being mended.

@@ -41,6 +41,9 @@ func (b *Broker) Held() string {
 			return *why
 		}
 	}
+	if why := b.unmended.Load(); why != nil {
+		return *why
+	}
 	return ""
 }
 

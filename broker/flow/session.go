@@ -40,14 +40,16 @@ type session struct {
 	gen      uint64
 
 	// Owned by run.
-	loaded  map[topicPartition]loadedPartition
-	waiting map[topicPartition]time.Time // assigned and not settled yet → since
-	moved   map[topicPartition]bool      // set to another offset in this turn: what was fetched is void
-	topics  []string                     // consumed
-	works   []*work
-	sum     tally // of a transaction
-	pace    pace
-	memo    policy.SharedMemo // of the transaction being computed
+	loaded    map[topicPartition]loadedPartition
+	waiting   map[topicPartition]time.Time // assigned and not settled yet → since
+	unsettled kadm.TopicsSet               // written to by a transaction whose end is not seen there; nil: anything may be. See settle
+	offsets   topicPartition               // where Kafka keeps the group's offsets
+	moved     map[topicPartition]bool      // set to another offset in this turn: what was fetched is void
+	topics    []string                     // consumed
+	works     []*work
+	sum       tally // of a transaction
+	pace      pace
+	memo      policy.SharedMemo // of the transaction being computed
 }
 
 type loadedPartition struct {

@@ -47,6 +47,13 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	computed := time.Since(begun)
 
+	if err := s.settle(ctx); err != nil {
+		abort(works)
+		if ctx.Err() != nil {
+			return nil // nothing was begun
+		}
+		return err
+	}
 	b.counting.RLock() // Drain waits for what is visible to be counted
 	defer b.counting.RUnlock()
 	if err := s.txn.Begin(); err != nil {
@@ -58,6 +65,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.TransactionTimeout+b.cfg.SessionTimeout)
 	defer cancel()
 	written, produceErr := s.produce(endCtx, works)
+	s.wrote(works)
 	try := kgo.TryCommit
 	// What ends by the clock, such as a consent, must not have ended meanwhile:
 	// the records are read again and decided at the later time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 	"unicode/utf16"
@@ -94,14 +95,18 @@ func internalPartitions(ctx context.Context, adm *kadm.Client, topic string) (in
 	return 0, fmt.Errorf("looking topic %s up: %w", topic, kerr.UnknownTopicOrPartition)
 }
 
-// placed is where Kafka's coordinators keep what belongs to a name: Java's hash
-// of the string, without its sign, by the number of partitions.
+// placed is where Kafka's coordinators keep what belongs to a name: the absolute
+// value of Java's hash of the string (0 for the one that has none), modulo the
+// number of partitions.
 func placed(name string, partitions int32) int32 {
 	var h int32
 	for _, c := range utf16.Encode([]rune(name)) {
 		h = 31*h + int32(c)
 	}
-	return h & 0x7fffffff % partitions
+	if h == math.MinInt32 {
+		return 0
+	}
+	return max(h, -h) % partitions
 }
 
 // OpenTransactions lists the transactions that are open in the partitions, and
@@ -174,6 +179,13 @@ func (e *Engine) OpenTransactions(ctx context.Context, adm *kadm.Client, partiti
 			return a.Topic == o.Topic && a.Partition == o.Partition && a.ProducerID == o.ProducerID && a.Epoch == o.Epoch && a.Start == o.Start
 		})
 	}), nil
+}
+
+// OpenOf lists the transactions of one producer that are open in the partitions,
+// without a judgement on them. It needs permission to read the topics.
+func OpenOf(ctx context.Context, adm *kadm.Client, producer int64, partitions kadm.TopicsSet) ([]OpenTransaction, error) {
+	open, err := describeOpen(ctx, adm, partitions)
+	return slices.DeleteFunc(open, func(o OpenTransaction) bool { return o.ProducerID != producer }), err
 }
 
 func describeOpen(ctx context.Context, adm *kadm.Client, partitions kadm.TopicsSet) ([]OpenTransaction, error) {

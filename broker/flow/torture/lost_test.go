@@ -1,0 +1,142 @@
+package torture_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/kafka/kafkatest"
+	"datafordeler/providers/synthetic"
+)
+
+// abandon aborts a transaction of a slot's that has written to all buckets of
+// deliveries, or given an offset to the group, and waits until Kafka has told
+// every partition.
+func (r *rig) abandon(ctx context.Context, slot string, deliveries, offset bool) {
+	r.t.Helper()
+	id := r.group + "-" + slot
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.DisableClientMetrics(), kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer cl.Close()
+	producer, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cl.BeginTransaction(); err != nil {
+		r.t.Fatal(err)
+	}
+	number := int32(0)
+	if deliveries {
+		number = deliveryBuckets - 1
+	}
+	for n := range number + 1 {
+		topic := r.topics.Deliveries()
+		if !deliveries {
+			topic = r.topics.Decisions()
+		}
+		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: n, Value: []byte(aborted)}).FirstErr(); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if offset {
+		partition := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		partition.Offset = 1
+		topic := kmsg.NewTxnOffsetCommitRequestTopic()
+		topic.Topic, topic.Partitions = r.topics.Source("inntekt"), append(topic.Partitions, partition)
+		req := kmsg.NewPtrTxnOffsetCommitRequest()
+		req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch, req.Generation = id, r.group, producer, epoch, -1
+		req.Topics = append(req.Topics, topic)
+		resp, err := req.RequestWith(ctx, cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if err := cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
+		r.t.Fatal(err)
+	}
+	if !until(time.Minute, func() bool {
+		all, err := r.adm.DescribeTransactions(ctx, id)
+		return err == nil && all[id].State == "CompleteAbort"
+	}) {
+		r.t.Fatalf("the transaction of %s does not end", id)
+	}
+}
+
+const aborted = "this was aborted, and nobody is to read it"
+
+// Kafka ends two transactions without telling the partitions (KAFKA-20734): one
+// of a slot that goes on, which must not commit with its own next transaction
+// what was aborted, and one of a slot that nobody will ever start again, which
+// must not hold the group's offsets up for ever.
+func TestTortureLostMarkers(t *testing.T) {
+	t.Parallel()
+	rnd, seed := newRand(t)
+	const people = 2_000
+	cluster := kafkatest.Start(t, kafkatest.Options{})
+	r := newRig(t, cluster, "l.")
+	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
+	r.openSubjects(g, people)
+	items, known := plan(rnd, g, people)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	p := r.publisher()
+	if err := p.send(ctx, items[:len(items)/2]); err != nil {
+		t.Fatal(err)
+	}
+	first := r.serve(0, r.config) // makes the topics
+	r.drain(2 * time.Minute)
+	first.term()
+
+	r.abandon(ctx, "0", true, false)
+	r.abandon(ctx, "dead", false, true)
+	offsets, number, err := kafka.GroupPartition(ctx, r.adm, r.group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose := []string{fmt.Sprintf("%s-%d", offsets, number)}
+	for n := range deliveryBuckets {
+		lose = append(lose, fmt.Sprintf("%s-%d", r.topics.Deliveries(), n))
+	}
+	cluster.Kill(0)
+	cluster.LoseMarkers(t, 0, lose...)
+	cluster.Restart(t, 0)
+	if err := p.send(ctx, items[len(items)/2:]); err != nil {
+		t.Fatal(err)
+	}
+	if !until(time.Minute, func() bool {
+		committed, err := r.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), r.group, r.topics.Source("inntekt"))
+		o, _ := committed.Lookup(r.topics.Source("inntekt"), 0)
+		return errors.Is(errors.Join(err, o.Err), kerr.UnstableOffsetCommit)
+	}) {
+		t.Fatal("the group's offset is to be unstable")
+	}
+
+	i := r.serve(0, r.config)
+	r.drain(2 * time.Minute)
+	if n := strings.Count(i.all(), "it is told now"); n != len(lose) {
+		t.Errorf("%d partitions were told, want %d\n%s", n, len(lose), i.tail())
+	}
+	i.term()
+	for n := range deliveryBuckets {
+		for _, m := range r.kcat(r.topics.Deliveries(), n) {
+			if string(m.value) == aborted {
+				t.Errorf("%s/%d: what was aborted is committed", r.topics.Deliveries(), n)
+			}
+		}
+	}
+	r.audit(g, known).run(p.sent)
+}
