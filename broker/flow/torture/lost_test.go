@@ -140,3 +140,51 @@ func TestTortureLostMarkers(t *testing.T) {
 	}
 	r.audit(g, known).run(p.sent)
 }
+
+// diagnosis is what Kafka says of the group's offsets and of all transactions.
+func (r *rig) diagnosis() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var b strings.Builder
+	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	sources := []string{r.topics.Source("inntekt"), r.topics.Source("eiendomsskatt")}
+	stable, err := r.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), r.group, sources...)
+	say("group %s, stable offsets: %v", r.group, err)
+	stable.Each(func(o kadm.OffsetResponse) { say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err) })
+	anyhow, err := r.adm.FetchOffsetsForTopics(ctx, r.group, sources...)
+	say("offsets, stable or not: %v", err)
+	anyhow.Each(func(o kadm.OffsetResponse) { say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err) })
+	groups, err := r.adm.DescribeGroups(ctx, r.group)
+	say("the group is %s with %d members: %v", groups[r.group].State, len(groups[r.group].Members), err)
+	listed, err := r.adm.ListTransactions(ctx, nil, nil)
+	say("transactions: %v", err)
+	described, err := r.adm.DescribeTransactions(ctx, listed.TransactionalIDs()...)
+	described.Each(func(d kadm.DescribedTransaction) {
+		say("  %s: %s, producer %d, epoch %d, in %v: %v", d.TxnID, d.State, d.ProducerID, d.ProducerEpoch, d.Topics, d.Err)
+	})
+	topics, err2 := r.adm.ListTopicsWithInternal(ctx)
+	say("open in partitions: %v", errors.Join(err, err2))
+	all := kadm.TopicsSet{}
+	for topic, d := range topics {
+		for p := range d.Partitions {
+			all.Add(topic, p)
+		}
+	}
+	producers, err := r.adm.DescribeProducers(ctx, all)
+	producers.EachProducer(func(p kadm.DescribedProducer) {
+		if p.CurrentTxnStartOffset >= 0 {
+			say("  %s/%d: producer %d, epoch %d, from offset %d, coordinator epoch %d", p.Topic, p.Partition, p.ProducerID, p.ProducerEpoch, p.CurrentTxnStartOffset, p.CoordinatorEpoch)
+		}
+	})
+	say("(%v)", err)
+	for topic := range topics {
+		starts, err := r.adm.ListCommittedOffsets(ctx, topic)
+		ends, err2 := r.adm.ListEndOffsets(ctx, topic)
+		starts.Each(func(o kadm.ListedOffset) {
+			if end, _ := ends.Lookup(o.Topic, o.Partition); end.Offset != o.Offset {
+				say("  %s/%d is readable to %d of %d: %v", o.Topic, o.Partition, o.Offset, end.Offset, errors.Join(err, err2))
+			}
+		})
+	}
+	return b.String()
+}

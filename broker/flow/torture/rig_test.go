@@ -404,6 +404,9 @@ func (r *rig) drain(limit time.Duration) {
 				r.t.Logf("slot %d:\n%s", i.slot, i.tail())
 			}
 		}
+		if r.data == "" {
+			r.t.Log(r.diagnosis())
+		}
 		r.t.Fatalf("%d records are not decided after %v", last, limit)
 	}
 	if r.t.Failed() {
