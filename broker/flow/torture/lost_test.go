@@ -78,16 +78,20 @@ func (r *rig) abandon(ctx context.Context, slot string, deliveries, offset bool)
 
 const aborted = "this was aborted, and nobody is to read it"
 
-// Kafka ends two transactions without telling the partitions (KAFKA-20734): one
-// of a slot that goes on, which must not commit with its own next transaction
-// what was aborted, and one of a slot that nobody will ever start again, which
-// must not hold the group's offsets up for ever.
-func TestTortureLostMarkers(t *testing.T) {
-	t.Parallel()
+// Kafka has aborted a transaction of a slot's without telling the partitions
+// (KAFKA-20734), and the slot goes on: it must not commit with its own next
+// transaction what was aborted.
+func TestTortureLostAbort(t *testing.T) { t.Parallel(); lostMarkers(t, "la.", "0") }
+
+// The same of a slot that nobody will ever start again, which had given an
+// offset to the group: that must not stay unstable for ever.
+func TestTortureLostOffset(t *testing.T) { t.Parallel(); lostMarkers(t, "lo.", "gone") }
+
+func lostMarkers(t *testing.T, prefix, slot string) {
 	rnd, seed := newRand(t)
 	const people = 2_000
 	cluster := kafkatest.Start(t, kafkatest.Options{})
-	r := newRig(t, cluster, "l.")
+	r := newRig(t, cluster, prefix)
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
 	r.openSubjects(g, people)
 	items, known := plan(rnd, g, people)
@@ -101,15 +105,19 @@ func TestTortureLostMarkers(t *testing.T) {
 	r.drain(2 * time.Minute)
 	first.term()
 
-	r.abandon(ctx, "0", true, false)
-	r.abandon(ctx, "dead", false, true)
-	offsets, number, err := kafka.GroupPartition(ctx, r.adm, r.group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lose := []string{fmt.Sprintf("%s-%d", offsets, number)}
-	for n := range deliveryBuckets {
-		lose = append(lose, fmt.Sprintf("%s-%d", r.topics.Deliveries(), n))
+	goesOn := slot == "0"
+	r.abandon(ctx, slot, goesOn, !goesOn)
+	var lose []string
+	if goesOn {
+		for n := range deliveryBuckets {
+			lose = append(lose, fmt.Sprintf("%s-%d", r.topics.Deliveries(), n))
+		}
+	} else {
+		offsets, number, err := kafka.GroupPartition(ctx, r.adm, r.group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lose = append(lose, fmt.Sprintf("%s-%d", offsets, number))
 	}
 	cluster.Kill(0)
 	cluster.LoseMarkers(t, 0, lose...)
@@ -117,7 +125,7 @@ func TestTortureLostMarkers(t *testing.T) {
 	if err := p.send(ctx, items[len(items)/2:]); err != nil {
 		t.Fatal(err)
 	}
-	if !until(time.Minute, func() bool {
+	if !goesOn && !until(time.Minute, func() bool {
 		committed, err := r.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), r.group, r.topics.Source("inntekt"))
 		o, _ := committed.Lookup(r.topics.Source("inntekt"), 0)
 		return errors.Is(errors.Join(err, o.Err), kerr.UnstableOffsetCommit)
@@ -150,10 +158,14 @@ func (r *rig) diagnosis() string {
 	sources := []string{r.topics.Source("inntekt"), r.topics.Source("eiendomsskatt")}
 	stable, err := r.adm.FetchOffsetsForTopics(kadm.RequireStable(ctx), r.group, sources...)
 	say("group %s, stable offsets: %v", r.group, err)
-	stable.Each(func(o kadm.OffsetResponse) { say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err) })
+	stable.Each(func(o kadm.OffsetResponse) {
+		say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err)
+	})
 	anyhow, err := r.adm.FetchOffsetsForTopics(ctx, r.group, sources...)
 	say("offsets, stable or not: %v", err)
-	anyhow.Each(func(o kadm.OffsetResponse) { say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err) })
+	anyhow.Each(func(o kadm.OffsetResponse) {
+		say("  %s/%d at %d %q: %v", o.Topic, o.Partition, o.At, o.Metadata, o.Err)
+	})
 	groups, err := r.adm.DescribeGroups(ctx, r.group)
 	say("the group is %s with %d members: %v", groups[r.group].State, len(groups[r.group].Members), err)
 	listed, err := r.adm.ListTransactions(ctx, nil, nil)
