@@ -36,7 +36,7 @@ type Metrics struct {
 	unmended      prometheus.Gauge
 	revision      prometheus.GaugeFunc
 	held          prometheus.GaugeFunc
-	forms         []prometheus.Collector // gauges, by policy's form
+	forms         *forms
 
 	b *Broker
 }
@@ -47,12 +47,6 @@ func newMetrics(b *Broker) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help}, labels)
 	}
 	seconds := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
-	var forms []prometheus.Collector
-	for _, state := range []policy.State{policy.Pending, policy.Compiled, policy.Full} {
-		forms = append(forms, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "policy_subscriptions",
-			Help:        "Subscriptions by the form in which policy decides for them: compiled; pending, to be compiled yet; or full, because the compiler does not know all of what is asked (datafordeler policy explain says what).",
-			ConstLabels: prometheus.Labels{"form": state.String()}}, func() float64 { return float64(b.worlds.count(state)) }))
-	}
 	return &Metrics{
 		forms:         forms,
 		b:             b,
@@ -96,8 +90,24 @@ func newMetrics(b *Broker) *Metrics {
 
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return append(m.forms[:len(m.forms):len(m.forms)], m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held)
+	return []prometheus.Collector{m.forms, m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held}
+}
+
+// forms counts subscriptions by the form of their policy, when it is asked.
+type forms struct {
+	b    *Broker
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (f *forms) Describe(ch chan<- *prometheus.Desc) { ch <- f.desc }
+
+// Collect implements prometheus.Collector.
+func (f *forms) Collect(ch chan<- prometheus.Metric) {
+	for state, n := range f.b.worlds.forms() {
+		ch <- prometheus.MustNewConstMetric(f.desc, prometheus.GaugeValue, float64(n), state.String())
+	}
 }
 
 // series are a subscription's counters, looked up once.

@@ -71,17 +71,18 @@ func (ws *worlds) at(st *registry.State) (*world, error) {
 	return w, nil
 }
 
-// count is how many subscriptions policy decides for in a form.
-func (ws *worlds) count(state policy.State) (n int) {
+// forms counts the subscriptions by the form in which policy decides for them.
+func (ws *worlds) forms() map[policy.State]int {
 	ws.mu.Lock()
 	w := ws.newest
 	ws.mu.Unlock()
+	n := map[policy.State]int{policy.Pending: 0, policy.Compiled: 0, policy.Full: 0}
 	if w == nil {
-		return 0
+		return n
 	}
 	for _, r := range w.routes {
-		if r.prepared != nil && r.prepared.State() == state {
-			n++
+		if r.prepared != nil {
+			n[r.prepared.State()]++
 		}
 	}
 	return n

@@ -159,6 +159,7 @@ func TestTortureKafkaKilled(t *testing.T) {
 	people := 20_000 * factor
 	cluster := kafkatest.Start(t, kafkatest.Options{})
 	r := newRig(t, cluster, "k.")
+	r.manySessions()
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
 	r.openSubjects(g, people)
 	items, known := plan(rnd, g, people)

@@ -98,19 +98,20 @@ const (
 
 // rig is one broker's set-up: its configuration, registry, keys and topics.
 type rig struct {
-	t       *testing.T
-	dir     string
-	config  string // the file; embedded: ""
-	data    string // embedded: the data directory
-	brokers []string
-	patient bool // transactions that nobody ends stay open for long
-	prefix  string
-	topics  kafka.Topics
-	group   string
-	ring    *keys.Ring
-	adm     *kadm.Client
-	people  int
-	seed    uint64
+	t        *testing.T
+	dir      string
+	config   string // the file; embedded: ""
+	data     string // embedded: the data directory
+	brokers  []string
+	sessions int  // of an instance; 0 is one, so that what is cut off is all that it does
+	patient  bool // transactions that nobody ends stay open for long
+	prefix   string
+	topics   kafka.Topics
+	group    string
+	ring     *keys.Ring
+	adm      *kadm.Client
+	people   int
+	seed     uint64
 
 	mu        sync.Mutex
 	instances []*instance
@@ -150,15 +151,22 @@ keystore: {path: %s}
 intake: {window: %d}
 flow:
   group: %s
+  sessions: %d
   max_records: 1000
   session_timeout: %s
   transaction_timeout: %s
 http: {listen: "127.0.0.1:0"}
 %s`, strings.Join(brokers, ", "), r.prefix, sourcePartitions, deliveryBuckets, filepath.Join(r.dir, "torture.keys"), window,
-		r.group, sessionTimeout, timeout, extra)
+		r.group, max(1, r.sessions), sessionTimeout, timeout, extra)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// manySessions gives the instances that are started from now on two sessions each.
+func (r *rig) manySessions() {
+	r.sessions = 2
+	r.writeConfig(r.config, r.brokers, "")
 }
 
 // register applies policy and registry by the command line.

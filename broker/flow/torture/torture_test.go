@@ -65,6 +65,7 @@ func TestTortureExactlyOnce(t *testing.T) {
 	people := 137_000 * factor
 	cluster, prefix := kafkatest.Shared(t)
 	r := newRig(t, cluster, prefix)
+	r.manySessions()
 	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
 	r.openSubjects(g, people)
 	items, known := plan(rnd, g, people)
