@@ -36,7 +36,7 @@ type Metrics struct {
 	unmended      prometheus.Gauge
 	revision      prometheus.GaugeFunc
 	held          prometheus.GaugeFunc
-	forms         *forms
+	forms         *formCounts
 
 	b *Broker
 }
@@ -94,17 +94,17 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held}
 }
 
-// forms counts subscriptions by the form of their policy, when it is asked.
-type forms struct {
+// formCounts counts subscriptions by the form of their policy, when it is asked.
+type formCounts struct {
 	b    *Broker
 	desc *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
-func (f *forms) Describe(ch chan<- *prometheus.Desc) { ch <- f.desc }
+func (f *formCounts) Describe(ch chan<- *prometheus.Desc) { ch <- f.desc }
 
 // Collect implements prometheus.Collector.
-func (f *forms) Collect(ch chan<- prometheus.Metric) {
+func (f *formCounts) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range f.b.worlds.forms() {
 		ch <- prometheus.MustNewConstMetric(f.desc, prometheus.GaugeValue, float64(n), state.String())
 	}
