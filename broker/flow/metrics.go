@@ -10,7 +10,6 @@ import (
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
-	"datafordeler/policy"
 )
 
 // Metrics are one instance's. Everything is counted when it has committed.
@@ -48,7 +47,9 @@ func newMetrics(b *Broker) *Metrics {
 	}
 	seconds := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
 	return &Metrics{
-		forms:         forms,
+		forms: &formCounts{b, prometheus.NewDesc(ns+"_policy_subscriptions",
+			"Subscriptions by the form in which policy decides for them: compiled; pending, to be compiled yet; or full, because the compiler does not know all that is asked (datafordeler policy explain says what).",
+			[]string{"form"}, nil)},
 		b:             b,
 		recordsIn:     counter("records_total", "Records read from a dataset's source, in committed transactions.", "dataset"),
 		bytesIn:       counter("record_bytes_total", "Payload bytes of those records.", "dataset"),
