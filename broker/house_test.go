@@ -73,7 +73,13 @@ const (
 	opa    = "github.com/open-policy-agent"
 	franz  = "github.com/twmb/franz-go"
 	sqlite = "modernc.org/sqlite"
+	// jsonSchema judges what broker/schema compiles; who else may use it needs
+	// its errors' kinds, a schema's parts, or the naive way for comparison.
+	jsonSchema = "github.com/santhosh-tekuri/jsonschema"
 )
+
+// validators may import jsonSchema.
+var validators = []string{"broker/schema", "broker/intake", "broker/registry", "broker/flow/bench", "providers"}
 
 func TestImports(t *testing.T) {
 	packages := house(t)
@@ -91,6 +97,11 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s: only policy knows OPA", name, path)
 			case under(path, franz) && !under(name, "broker/kafka", "broker/flow", "consumers"):
 				t.Errorf("%s imports %s: only kafka, flow and consumers speak to Kafka so", name, path)
+			case under(path, jsonSchema) && !under(name, validators...):
+				t.Errorf("%s imports %s: documents are held to schemas by broker/schema", name, path)
+			case name == "broker/schema" && strings.Contains(path, ".") && !under(path, jsonSchema),
+				name == "broker/schema" && ours && inner != "broker" && inner != "broker/jsondoc":
+				t.Errorf("%s imports %s: it stands on broker, broker/jsondoc and the schema library alone", name, path)
 			case under(path, "github.com/segmentio/kafka-go") && !under(name, "providers"):
 				t.Errorf("%s imports %s: it hands aborted records to readers, so only providers may use it, to write", name, path)
 			case under(inner, "broker/flow") && under(name, "broker/web"):
