@@ -2,6 +2,9 @@ package schema
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -108,5 +111,84 @@ func TestAllocates(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestBesideRef: before 2019-09 what stands beside $ref is passed over, but for
+// const, which the library reads.
+func TestBesideRef(t *testing.T) {
+	for _, beside := range []string{
+		`"contains":false`, `"propertyNames":false`, `"if":true,"then":false`, `"const":{"a":1}`, `"properties":{"a":false}`, `"minProperties":9`, `"type":"null"`, `"not":{}`,
+	} {
+		for _, draft := range []string{"http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-06/schema#", "http://json-schema.org/draft-07/schema#",
+			"https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema"} {
+			s := mustCompile(t, `{"$schema":"`+draft+`","definitions":{"a":{"type":["object","array"],"minItems":1}},"$ref":"#/definitions/a",`+beside+`}`)
+			for _, data := range []string{`{}`, `{"a":1}`, `{"a":2}`, `[]`, `[1]`, `null`} {
+				agree(t, s, mustParse(t, data), func() string { return draft + " " + beside + " " + data })
+			}
+		}
+	}
+}
+
+// TestNames: names of any length, that share their ends or nearly all.
+func TestNames(t *testing.T) {
+	var all []string
+	for _, c := range []string{"a", "b", "æ"} {
+		for n := range 40 {
+			all = append(all, strings.Repeat(c, n), strings.Repeat(c, n)+"-", "12345678"+strings.Repeat(c, n)+"12345678", "12345678"+strings.Repeat(c, n)+"X"+strings.Repeat(c, n)+"12345678")
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	for _, every := range []int{1, 2, 3, 50} {
+		var names names
+		in := map[string]bool{}
+		for i := 0; i < len(all); i += every {
+			names.add(all[i])
+			in[all[i]] = true
+		}
+		names.build()
+		for _, name := range all {
+			if e := names.find([]byte(name)); (e != nil) != in[name] || e != nil && e.name != name {
+				t.Errorf("of %d: %q is found as %v", len(in), name, e)
+			}
+		}
+	}
+	if new(names).find(nil) != nil {
+		t.Error("nothing holds the empty name")
+	}
+}
+
+// TestDays: each day that the calendar has is surely a date, and no other.
+func TestDays(t *testing.T) {
+	f := libraryFormat(t, "date")
+	for _, year := range []int{1, 4, 1900, 2000, 2023, 2024, 2100, 9999} {
+		for month := range 14 {
+			for day := range 33 {
+				text := fmt.Sprintf("%04d-%02d-%02d", year, month, day)
+				if got, want := f.surely([]byte(text)), f.lib(text) == nil; got != want {
+					t.Errorf("%s is a date: %t, want %t", text, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestMemo holds the memo to a map.
+func TestMemo(t *testing.T) {
+	var m memo
+	for range 3 {
+		want := map[[2]uint64]bool{}
+		for i := range uint64(5000) {
+			node, value := uint32(i%7), i*i%1201
+			got, ok := m.get(node, value)
+			if answer, known := want[[2]uint64{uint64(node), value}]; ok != known || got != answer {
+				t.Fatalf("node %d, value %d: %t %t, want %t %t", node, value, got, ok, answer, known)
+			}
+			answer := i%3 == 0
+			m.put(node, value, answer)
+			want[[2]uint64{uint64(node), value}] = answer
+		}
+		m.reset()
 	}
 }
