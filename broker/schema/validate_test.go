@@ -122,11 +122,23 @@ func TestBesideRef(t *testing.T) {
 	} {
 		for _, draft := range []string{"http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-06/schema#", "http://json-schema.org/draft-07/schema#",
 			"https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema"} {
+			if strings.Contains(draft, "draft-04") { // which has no Boolean schemas
+				beside = strings.NewReplacer(":false", `:{"not":{}}`, ":true", ":{}").Replace(beside)
+			}
 			s := mustCompile(t, `{"$schema":"`+draft+`","definitions":{"a":{"type":["object","array"],"minItems":1}},"$ref":"#/definitions/a",`+beside+`}`)
 			for _, data := range []string{`{}`, `{"a":1}`, `{"a":2}`, `[]`, `[1]`, `null`} {
 				agree(t, s, mustParse(t, data), func() string { return draft + " " + beside + " " + data })
 			}
 		}
+	}
+}
+
+// TestNamesAskedApart: of one schema's answers for an object's names none is
+// taken for another's.
+func TestNamesAskedApart(t *testing.T) {
+	s := mustCompile(t, `{"$defs":{"x":{"anyOf":[{"maxLength":1},{"pattern":"^k"}]}},"properties":{"a":{"$ref":"#/$defs/x"}},"propertyNames":{"$ref":"#/$defs/x"}}`)
+	for _, data := range []string{`{"a":"b","k1":"","k2":1}`, `{"a":"b","k1":"","zz":1}`, `{"zz":1,"a":"b"}`, `{"a":"zz"}`} {
+		agree(t, s, mustParse(t, data), func() string { return data })
 	}
 }
 
