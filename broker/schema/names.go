@@ -14,6 +14,8 @@ type names struct {
 	slots []uint16
 	k     uint64
 	shift uint8
+	// at finds entries until build.
+	at map[string]int
 }
 
 // entry is one name of an object's schema; of an enum's only name is set.
@@ -53,19 +55,23 @@ func (t *names) hash(head, tail uint64, n int) uint64 {
 	return (head + tail*0x9E3779B97F4A7C15 + uint64(n)) * t.k >> t.shift
 }
 
-// add puts a name in before build, once.
+// add puts a name in before build, once. The entry may move with the next one.
 func (t *names) add(name string) *entry {
-	for i := range t.entries {
-		if t.entries[i].name == name {
-			return &t.entries[i]
+	i, ok := t.at[name]
+	if !ok {
+		if t.at == nil {
+			t.at = map[string]int{}
 		}
+		i = len(t.entries)
+		t.at[name] = i
+		t.entries = append(t.entries, entry{name: name, bit: -1})
 	}
-	t.entries = append(t.entries, entry{name: name, bit: -1})
-	return &t.entries[len(t.entries)-1]
+	return &t.entries[i]
 }
 
 // build makes the table; of a few factors the one with the fewest collisions.
 func (t *names) build() {
+	t.at = nil
 	if len(t.entries) == 0 {
 		return
 	}

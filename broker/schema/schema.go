@@ -148,7 +148,9 @@ func (s *Schema) Validate(r *Run, doc *jsondoc.Doc) (err error) {
 // holds is the pass over the tape.
 func (s *Schema) holds(r *Run, doc *jsondoc.Doc) bool {
 	r.reset(doc)
-	return r.eval(s.root, 0)
+	valid := r.eval(s.root, 0)
+	r.doc, r.nodes, r.data, r.name = nil, nil, nil, nil // or a Run at rest would keep them in memory
+	return valid
 }
 
 // Generic makes the values that the library takes of a node; numbers keep
