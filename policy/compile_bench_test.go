@@ -2,7 +2,10 @@ package policy
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"datafordeler/broker"
 )
@@ -101,5 +104,46 @@ func BenchmarkCompile(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkCompileMany is 10,000 agreements, each with names, parties and times of
+// its own, from terms to compiled forms: what a cold start costs.
+func BenchmarkCompileMany(b *testing.B) {
+	const n = 10_000
+	for name, of := range map[string]func(int) *broker.Terms{
+		"alike": alike,
+		"demo-like": func(i int) *broker.Terms {
+			t := alike(i)
+			kinds := demoLike()
+			like := kinds[slices.Sorted(maps.Keys(kinds))[i%len(kinds)]]
+			for j := range like.Bases { // its bases, for this one's purpose
+				like.Bases[j].Purposes = []broker.Purpose{t.Agreement.Purpose}
+				like.Bases[j].Valid.From = like.Bases[j].Valid.From.Add(time.Duration(i) * time.Second)
+			}
+			t.Bases, t.Agreement.Bases = like.Bases, like.Agreement.Bases
+			t.Agreement.Cost, t.Agreement.Corrections = like.Agreement.Cost, like.Agreement.Corrections
+			return t
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			all := make([]*broker.Terms, n)
+			for i := range all {
+				all[i] = of(i)
+			}
+			shapes := 0
+			for b.Loop() {
+				e := embeddedEngine(b)
+				begun := time.Now()
+				for i := range all {
+					if err := prepare(b, e, all[i]).Compile(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(time.Since(begun).Microseconds())/n, "µs/agreement")
+				shapes = len(e.shapes.byKey)
+			}
+			b.ReportMetric(float64(shapes), "shapes")
+		})
 	}
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
 
 	"datafordeler/broker"
 	"datafordeler/policy/cases"
@@ -31,6 +35,10 @@ func TestRandomPoliciesCompiledIsFull(t *testing.T) {
 			continue
 		}
 		policies++
+		parts, err := e.prepare(`{"cleared": data.sharing.cleared, "carrying": data.sharing.legalbasis.carrying}`)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range termsEach {
 			p := prepare(t, e, s.Terms())
 			_ = p.Compile(t.Context())
@@ -42,12 +50,19 @@ func TestRandomPoliciesCompiledIsFull(t *testing.T) {
 				compiledCases += factsEach
 			}
 			for range factsEach {
-				done++
+				if done++; done%1000 == 0 {
+					fmt.Fprintf(os.Stderr, "%d cases of random policies, seed %d\n", done, seed)
+				}
 				f := s.Facts(p.Terms())
 				want, wantErr := p.DecideFull(context.Background(), f)
 				have, haveErr := p.Decide(context.Background(), f, nil)
 				if wantErr != nil {
 					errs++
+				}
+				if form.State == Compiled {
+					if have, want := compiledParts(p, f), fullParts(t, parts, p, f); have != want {
+						t.Fatalf("POLICY_SEED=%d, policy %d:\ncompiled %s\nfull     %s\n%+v\n%s\n%s", seed, i, have, want, *f, written(form), changed(b))
+					}
 				}
 				if said(have, haveErr) != said(want, wantErr) || have != want {
 					t.Fatalf("POLICY_SEED=%d, policy %d:\ncompiled %s %v\nfull     %s %v\n%+v\n%s\n%s", seed, i,
@@ -61,6 +76,53 @@ func TestRandomPoliciesCompiledIsFull(t *testing.T) {
 	if compiledCases < done/5 || states[Full] == 0 {
 		t.Error("the policies are all alike; the generator is off")
 	}
+}
+
+// compiledParts and fullParts are each requirement and each basis, also those that
+// an outcome does not show because another reason comes first.
+func compiledParts(p *Prepared, f *broker.Facts) string {
+	program := p.compiled.Load().program
+	var held [maxWords]uint64
+	program.ask(f, &held)
+	cleared, carrying := program.settled|program.met(program.open, &held), program.carried|program.met(program.carrying, &held)
+	var codes, bases []string
+	for i, code := range program.codes {
+		if cleared>>i&1 == 1 {
+			codes = append(codes, string(code))
+		}
+	}
+	for i, id := range program.cited {
+		if carrying>>i&1 == 1 {
+			bases = append(bases, string(id))
+		}
+	}
+	slices.Sort(codes)
+	return fmt.Sprint(codes, bases)
+}
+
+func fullParts(t fataler, q rego.PreparedEvalQuery, p *Prepared, f *broker.Facts) string {
+	input, err := p.value(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, err := q.Eval(context.Background(), rego.EvalParsedInput(input))
+	if err != nil {
+		return err.Error()
+	}
+	answer := rs[0].Expressions[0].Value.(ast.Object)
+	texts := func(key string) []string {
+		var all []string
+		v := answer.Get(ast.StringTerm(key)).Value
+		switch v := v.(type) {
+		case ast.Set:
+			v.Foreach(func(t *ast.Term) { all = append(all, string(t.Value.(ast.String))) })
+			slices.Sort(all)
+		case *ast.Array:
+			v.Foreach(func(t *ast.Term) { all = append(all, string(t.Value.(ast.String))) })
+		}
+		return all
+	}
+	return fmt.Sprint(texts("cleared"), texts("carrying"))
 }
 
 // changed shows what of a policy is not the embedded one's.
@@ -329,5 +391,3 @@ func (g *gen) expr(depth int) string {
 	g.vars = vars
 	return h + " " + op + " " + g.number()
 }
-
-var _ broker.Reason

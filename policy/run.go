@@ -20,6 +20,16 @@ type facts struct {
 // hold. It allocates nothing.
 func (p *program) evaluate(f *broker.Facts) (cleared, holding uint64) {
 	var held [maxWords]uint64
+	p.ask(f, &held)
+	cleared = p.settled | p.met(p.open, &held)
+	if cleared == p.all {
+		holding = p.carried | p.met(p.carrying, &held)
+	}
+	return cleared, holding
+}
+
+// ask sets the bits of what the facts pass.
+func (p *program) ask(f *broker.Facts, held *[maxWords]uint64) {
 	in := facts{f: f}
 	in.numbers[factTime] = f.Time.UnixMilli()
 	in.numbers[granted], in.numbers[delivered] = f.Usage.Granted, f.Usage.Delivered
@@ -31,7 +41,7 @@ func (p *program) evaluate(f *broker.Facts) (cleared, holding uint64) {
 	if len(p.cases.groups) > 0 {
 		for i := range f.Cases {
 			in.span(f.Cases[i])
-			in.each(&p.cases, &held)
+			in.each(&p.cases, held)
 		}
 	}
 	if len(p.consents.groups) > 0 {
@@ -40,14 +50,9 @@ func (p *program) evaluate(f *broker.Facts) (cleared, holding uint64) {
 			in.span(c.Valid)
 			in.numbers[withdrawn] = toMillis(c.Withdrawn)
 			in.consent = c
-			in.each(&p.consents, &held)
+			in.each(&p.consents, held)
 		}
 	}
-	cleared = p.settled | p.met(p.open, &held)
-	if cleared == p.all {
-		holding = p.carried | p.met(p.carrying, &held)
-	}
-	return cleared, holding
 }
 
 func (in *facts) span(i broker.Interval) {
