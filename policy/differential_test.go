@@ -15,22 +15,31 @@ import (
 	"datafordeler/policy/cases"
 )
 
-// The number of cases to try, and the seed, may be set from outside:
+// raceDetector: it makes everything some ten times slower.
+var raceDetector bool
+
+// casesAndSeed is how many cases to try: what is normal, a tenth of it under the
+// race detector or with -short, and fifty times it in
+// the longer hunts. Both may be set from outside:
 //
-//	POLICY_CASES=1000000 POLICY_SEED=7 go test ./policy -run TestCompiledIsFull -timeout 2h
+//	DATAFORDELER_TORTURE=1 go test ./policy -run ExactlyFull -timeout 3h
+//	DATAFORDELER_SEED=7 DATAFORDELER_CASES=500 go test ./policy -run ExactlyFull
 func casesAndSeed(t *testing.T, normally int) (n int, seed uint64) {
 	t.Helper()
 	n, seed = normally, uint64(time.Now().UnixNano())
-	if testing.Short() {
+	if os.Getenv("DATAFORDELER_TORTURE") != "" {
+		n *= 50
+	}
+	if testing.Short() || raceDetector {
 		n /= 10
 	}
-	if v := os.Getenv("POLICY_CASES"); v != "" {
+	if v := os.Getenv("DATAFORDELER_CASES"); v != "" {
 		var err error
 		if n, err = strconv.Atoi(v); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if v := os.Getenv("POLICY_SEED"); v != "" {
+	if v := os.Getenv("DATAFORDELER_SEED"); v != "" {
 		var err error
 		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
 			t.Fatal(err)
@@ -49,9 +58,9 @@ func said(o *broker.Outcome, err error) string {
 
 // The compiled form gives the outcome, the reasons and the bases of full
 // evaluation, and the very same pointer.
-func TestCompiledIsFull(t *testing.T) {
+func TestCompiledIsExactlyFull(t *testing.T) {
 	n, seed := casesAndSeed(t, 20_000)
-	t.Logf("%d cases, POLICY_SEED=%d", n, seed)
+	t.Logf("%d cases, DATAFORDELER_SEED=%d", n, seed)
 	e := embeddedEngine(t)
 	const batch = 50 // facts for each terms
 	var done, permits atomic.Int64
@@ -65,14 +74,14 @@ func TestCompiledIsFull(t *testing.T) {
 					s := cases.New(seed + uint64(i))
 					p := prepare(t, e, s.Terms())
 					if err := p.Compile(t.Context()); err != nil {
-						t.Fatalf("POLICY_SEED=%d, terms %d: %v", seed, i, err)
+						t.Fatalf("DATAFORDELER_SEED=%d, terms %d: %v", seed, i, err)
 					}
 					for j := range batch {
 						f := s.Facts(p.Terms())
 						want, wantErr := p.DecideFull(context.Background(), f)
 						have, haveErr := p.Decide(context.Background(), f, nil)
 						if said(have, haveErr) != said(want, wantErr) || have != want {
-							t.Fatalf("POLICY_SEED=%d, terms %d, facts %d:\ncompiled %s %p %v\nfull     %s %p %v\n%+v\n%s", seed, i, j,
+							t.Fatalf("DATAFORDELER_SEED=%d, terms %d, facts %d:\ncompiled %s %p %v\nfull     %s %p %v\n%+v\n%s", seed, i, j,
 								said(have, haveErr), have, haveErr, said(want, wantErr), want, wantErr, *f, written(p.Form()))
 						}
 						if have != nil && have.Permit {

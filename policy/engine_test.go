@@ -46,7 +46,7 @@ func TestEngineAnswersAsTheOracle(t *testing.T) {
 		}
 	})
 	t.Logf("%d permits; denials by reason: %v", permits, reasons)
-	if permits == 0 {
+	if permits == 0 && !testing.Short() {
 		t.Error("no permit was drawn; the generators are off")
 	}
 }
