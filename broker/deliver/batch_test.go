@@ -162,7 +162,7 @@ func TestBatchRoundTrip(t *testing.T) {
 		first := rapid.Int64Range(0, 1<<40).Draw(rt, "first")
 		n := rapid.IntRange(1, 60).Draw(rt, "records")
 		if rapid.IntRange(0, 9).Draw(rt, "large") == 0 {
-			n = 30_000 // several records of decisions
+			n = 60_000 // several records of decisions
 		}
 		type decision struct {
 			offset int64

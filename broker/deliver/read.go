@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"datafordeler/broker"
@@ -71,9 +70,15 @@ func Decode(value []byte, fn func(*broker.Decision) error) (h BatchHeader, err e
 // UsageAfter is the usage of each agreement with a ceiling when the record of
 // decisions ended.
 func UsageAfter(value []byte) (map[broker.AgreementID]int64, error) {
-	var h BatchHeader
+	h, _, err := DecodeHeader(value)
+	if err != nil {
+		return nil, err
+	}
 	counts := map[broker.AgreementID]int64{}
-	err := rows(value, &h, func(_ *Row, answers []answer) error {
+	if !slices.ContainsFunc(h.Subscriptions, func(s BatchSubscription) bool { return s.Ceiling }) {
+		return after(h.Usage, counts), nil
+	}
+	err = rows(value, &h, func(_ *Row, answers []answer) error {
 		for _, a := range answers {
 			if s := &h.Subscriptions[a.sub]; s.Ceiling && h.Outcomes[a.outcome].Permit {
 				counts[s.Agreement]++
@@ -84,14 +89,14 @@ func UsageAfter(value []byte) (map[broker.AgreementID]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	usage := maps.Clone(h.Usage)
-	if usage == nil {
-		usage = map[broker.AgreementID]int64{}
+	return after(h.Usage, counts), nil
+}
+
+func after(usage, counts map[broker.AgreementID]int64) map[broker.AgreementID]int64 {
+	for a, n := range usage {
+		counts[a] += n
 	}
-	for a, n := range counts {
-		usage[a] += n
-	}
-	return usage, nil
+	return counts
 }
 
 // Lookup calls fn for each decision on the record at offset, and reads no other
