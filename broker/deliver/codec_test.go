@@ -279,6 +279,7 @@ func TestColumnsSplit(t *testing.T) {
 			x := terms(fmt.Sprintf("%d-%s-%d", i*7919%1009, strings.Repeat("n", long/3), i), int64(i%2))
 			all = append(all, x)
 		}
+		rejects := rapid.Bool().Draw(t, "rejects")
 		at, fan := m.head.First, rapid.IntRange(1, 5).Draw(t, "fanout")
 		for i := range rapid.SampledFrom([]int{1, 20, 250}).Draw(t, "records") {
 			r := modelRow{Row: Row{Offset: at, Event: digest(byte(i))}, what: "decided"}
@@ -287,7 +288,7 @@ func TestColumnsSplit(t *testing.T) {
 				o := &broker.Outcome{Permit: j%2 == 0, Bases: []broker.LegalBasisID{broker.LegalBasisID(fmt.Sprint(i, strings.Repeat("b", long)))}}
 				r.decisions = append(r.decisions, Decision{Terms: all[(i*3+j)%len(all)], Outcome: o, Fields: []broker.Pointer{broker.Pointer(fmt.Sprint("/", i*j))}})
 			}
-			if i%9 == 8 {
+			if rejects && i%9 == 8 {
 				r = modelRow{Row: Row{Offset: at}, what: "rejected"}
 			}
 			m.rows = append(m.rows, r)

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -22,6 +23,10 @@ func take2(t *testing.T) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return apart(t, value)
+}
+
+func apart(t *testing.T, value []byte) [][]byte {
 	c := cursor{b: value[1:]}
 	var parts [][]byte
 	for _, name := range sectionNames {
@@ -114,6 +119,32 @@ func TestLiesAboutLengths(t *testing.T) {
 					t.Errorf("%s: %d at %d: %d bytes were set aside", name, lie, at, n)
 				}
 			}
+		}
+	}
+}
+
+// Blocks follow each other, and what fills up a byte is zero.
+func TestOneReadingOnly(t *testing.T) {
+	parts := apart(t, filled(&Batch{}, 1, blockRows+20))
+	index := parts[7]
+	i := bytes.Index(index, binary.AppendUvarint(nil, blockRows)[:2])
+	j := bytes.LastIndex(index, binary.AppendUvarint(nil, blockRows))
+	if i == j {
+		t.Fatalf("index %x: want the rows of the first block, and where the second begins", index)
+	}
+	for _, first := range []uint64{blockRows, blockRows - 1, 1} {
+		parts[7] = append(binary.AppendUvarint(slices.Clone(index[:j]), first), index[j+2:]...)
+		if err := read2(put2(parts)); (err == nil) != (first == blockRows) {
+			t.Errorf("the second block begins %d after the first: %v", first, err)
+		}
+	}
+	b := appendRefs(nil, []uint32{1, 2, 3})
+	for _, last := range []byte{b[len(b)-1], b[len(b)-1] | 0x40, b[len(b)-1] | 0x80} {
+		b[len(b)-1] = last
+		c := cursor{what: "test", b: b}
+		c.refs(make([]uint32, 3), 4)
+		if err := c.end(); (err == nil) != (last < 0x40) {
+			t.Errorf("references that end in %08b: %v", last, err)
 		}
 	}
 }
