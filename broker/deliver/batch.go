@@ -293,11 +293,6 @@ func (k *block) add(row *Row, set uint32) {
 	k.people = k.people || !row.Subject.IsZero()
 }
 
-// Records of the batch that were decided, as the header counts them.
-func (b *Batch) rows() int64 {
-	return b.head.Records - b.head.OutOfScope - b.head.Repeated - b.head.Rejected
-}
-
 // sortedAgreements puts usage in the one order that it is written in.
 func sortedAgreements(dst []broker.AgreementID, usage map[broker.AgreementID]int64) []broker.AgreementID {
 	for a := range usage {
