@@ -102,6 +102,9 @@ func (c Config) sessions() int {
 	return min(runtime.GOMAXPROCS(0), 4)
 }
 
+// SessionCount is how many there are to be, for those who measure against them.
+func (c Config) SessionCount() int { return c.sessions() }
+
 // transactionalID names session n. It is the same after a restart, so that
 // what it left open is ended when it begins.
 func (c Config) transactionalID(n int) string {

@@ -103,7 +103,7 @@ func (f *benchFlags) declare(fs *flag.FlagSet, records int) {
 
 func (f *benchFlags) check() error {
 	if f.scenario.Subscriptions == 0 {
-		f.scenario.Subscriptions = max(357, f.scenario.Fanout)
+		f.scenario.Subscriptions = max(1000, f.scenario.Fanout)
 	}
 	if err := f.scenario.Validate(); err != nil {
 		return usageError{err}

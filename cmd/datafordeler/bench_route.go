@@ -9,6 +9,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"datafordeler/broker"
@@ -34,7 +35,12 @@ type benchResult struct {
 	Fanout          int          `json:"fanout"`
 	ConsentShare    float64      `json:"consent_share"`
 	machine
-	Seconds float64 `json:"seconds"`
+	Sessions int      `json:"sessions"` // of each way: members of its group
+	Ways     []string `json:"ways"`
+	// Bytes is what stands in the topics after one round of each, before
+	// compression: source, raw, deliveries, decisions.
+	Bytes   map[string]bench.Size `json:"bytes"`
+	Seconds float64               `json:"seconds"`
 }
 
 type benchRound struct {
@@ -44,6 +50,15 @@ type benchRound struct {
 	Ratio           float64 `json:"ratio"`
 	GovernedVsNaive float64 `json:"governed_vs_naive"`
 	Transactions    int64   `json:"governed_transactions"`
+	RawTransactions int64   `json:"raw_transactions"`
+}
+
+// over is a ratio, 0 where a way was left out.
+func over(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
 }
 
 func benchRoute(ctx context.Context, std stdio, args []string) error {
@@ -53,11 +68,18 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	rounds := fs.Int("rounds", 3, "")
 	naiveRecords := fs.Int("naive-records", 0, "")
 	profile := fs.String("cpuprofile", "", "")
+	which := fs.String("ways", "raw,governed,naive", "")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
 	if *rounds < 3 {
 		return usagef("rounds: %d is too few for a median: give 3 or more", *rounds)
+	}
+	chosen := strings.Split(*which, ",")
+	for i, w := range chosen {
+		if chosen[i] = strings.TrimSpace(w); !slices.Contains([]string{"raw", "governed", "naive"}, chosen[i]) {
+			return usagef("ways: %q is none: write some of raw,governed,naive", w)
+		}
 	}
 	if err := f.check(); err != nil {
 		return err
@@ -82,12 +104,12 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	if err := r.publish(ctx, 0, f.scenario.Records); err != nil {
 		return err
 	}
-	ways, err := r.ways(ctx, int64(*naiveRecords))
+	ways, err := r.ways(ctx, int64(*naiveRecords), chosen)
 	if err != nil {
 		return err
 	}
 	res := benchResult{Records: f.scenario.Records, NaiveRecords: *naiveRecords, RecordBytes: r.bytes / int64(f.scenario.Records), Subscriptions: f.scenario.Subscriptions,
-		Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine()}
+		Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine(), Sessions: ways.copy.Sessions, Ways: chosen}
 	// Each round as it is known: a long run that is ended has told what it saw.
 	fmt.Fprintf(r.out, "%8s %12s %12s %12s %14s %16s\n", "", "raw/s", "governed/s", "naive/s", "governed/raw", "governed/naive")
 	row := func(name string, b benchRound) {
@@ -104,13 +126,19 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 			rate *float64
 			run  func(context.Context, string, *bench.Progress) error
 		}{
-			{"raw", &round.Raw, ways.raw},
+			{"raw", &round.Raw, func(ctx context.Context, group string, p *bench.Progress) (err error) {
+				round.RawTransactions, err = ways.raw(ctx, group, p)
+				return err
+			}},
 			{"governed", &round.Governed, func(ctx context.Context, group string, p *bench.Progress) (err error) {
 				round.Transactions, err = ways.governed(ctx, group, p)
 				return err
 			}},
 			{"naive", &round.Naive, ways.naive},
 		} {
+			if !slices.Contains(chosen, w.name) {
+				continue
+			}
 			step = fmt.Sprintf("round %d of %d, %s", i+1, *rounds, w.name)
 			r.progress.count.Store(0)
 			runtime.GC() // one way's garbage is not to be collected on another's time
@@ -120,7 +148,13 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 			}
 			*w.rate = p.Rate()
 		}
-		round.Ratio, round.GovernedVsNaive = round.Governed/round.Raw, round.Governed/round.Naive
+		round.Ratio, round.GovernedVsNaive = over(round.Governed, round.Raw), over(round.Governed, round.Naive)
+		if i == 0 {
+			step = "reading back what was written"
+			if res.Bytes, err = ways.sizes(ctx); err != nil {
+				return err
+			}
+		}
 		res.Rounds = append(res.Rounds, round)
 		row("round "+strconv.Itoa(i+1), round)
 	}
@@ -133,15 +167,16 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	res.Raw = median(res.Rounds, func(b benchRound) float64 { return b.Raw })
 	res.Governed = median(res.Rounds, func(b benchRound) float64 { return b.Governed })
 	res.Naive = median(res.Rounds, func(b benchRound) float64 { return b.Naive })
-	res.Ratio, res.GovernedVsNaive = res.Governed/res.Raw, res.Governed/res.Naive
+	res.Ratio, res.GovernedVsNaive = over(res.Governed, res.Raw), over(res.Governed, res.Naive)
 	res.Seconds = time.Since(begun).Seconds()
 	r.progress.end()
 	if f.json {
 		return json.NewEncoder(std.out).Encode(res)
 	}
 	row("median", benchRound{Raw: res.Raw, Governed: res.Governed, Naive: res.Naive, Ratio: res.Ratio, GovernedVsNaive: res.GovernedVsNaive})
-	_, err = fmt.Fprintf(std.out, "%s records of %d bytes, %s subscriptions, fan-out %d, consent share %.2f; %s engine, %d CPUs, %s, %.0f s\n",
-		thousands(int64(res.Records)), res.RecordBytes, thousands(int64(res.Subscriptions)), res.Fanout, res.ConsentShare, res.Engine, res.CPUs, res.Go, res.Seconds)
+	fmt.Fprintf(std.out, "bytes for each record read: %s\n", sizesText(res))
+	_, err = fmt.Fprintf(std.out, "%s records of %d bytes, %s subscriptions, fan-out %d, consent share %.2f; %s engine, %d sessions, %d CPUs, %s, %.0f s\n",
+		thousands(int64(res.Records)), res.RecordBytes, thousands(int64(res.Subscriptions)), res.Fanout, res.ConsentShare, res.Engine, res.Sessions, res.CPUs, res.Go, res.Seconds)
 	return err
 }
 
@@ -157,21 +192,33 @@ func median(rounds []benchRound, of func(benchRound) float64) float64 {
 	return all[len(all)/2]
 }
 
+// sizesText is what a record becomes, in bytes.
+func sizesText(res benchResult) string {
+	var out []string
+	for _, topic := range []string{"source", "raw", "deliveries", "decisions"} {
+		if s, ok := res.Bytes[topic]; ok {
+			out = append(out, fmt.Sprintf("%s %.0f + %.0f of headers", topic, float64(s.Values)/float64(res.Records), float64(s.Headers)/float64(res.Records)))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
 // ways are the three, ready to run.
 type ways struct {
 	r       *benchRun
 	copy    bench.Copy
 	obvious bench.Naive
+	chosen  []string
 	some    int64 // of the records, for the naive way
 	target  string
 	buckets int32
 }
 
-func (r *benchRun) ways(ctx context.Context, naive int64) (*ways, error) {
+func (r *benchRun) ways(ctx context.Context, naive int64, chosen []string) (*ways, error) {
 	cfg := r.node.cfg
-	w := &ways{r: r, some: naive, target: cfg.Prefix + "raw", buckets: cfg.DeliveryBuckets}
-	w.copy = bench.Copy{Engine: r.node.engine, Options: cfg.Flow.ClientOptions(), Source: cfg.Topics().Source(string(bench.Dataset)),
-		MaxRecords: cfg.Flow.MaxRecords, Records: int64(r.scenario.Records)}
+	w := &ways{r: r, chosen: chosen, some: naive, target: cfg.Prefix + "raw", buckets: cfg.DeliveryBuckets}
+	w.copy = bench.Copy{Engine: r.node.engine, Options: cfg.Flow.ClientOptions, Source: cfg.Topics().Source(string(bench.Dataset)),
+		Sessions: cfg.Flow.SessionCount(), MaxRecords: cfg.Flow.MaxRecords, Time: cfg.Flow.TransactionTime, Records: int64(r.scenario.Records)}
 	w.obvious = bench.Naive{Workers: runtime.GOMAXPROCS(0), Deliveries: cfg.Prefix + "naive", Decisions: cfg.Prefix + "naive-decisions",
 		DeliveryParts: cfg.DeliveryBuckets, DecisionPart: cfg.SourcePartitions}
 	engine, err := policy.Compile(policy.Embedded())
@@ -213,18 +260,17 @@ func (w *ways) fresh(ctx context.Context) error {
 }
 
 // run copies, and holds what was written to each, of every record.
-func (w *ways) run(ctx context.Context, c bench.Copy, group string, p *bench.Progress, each int64) error {
+func (w *ways) run(ctx context.Context, c bench.Copy, group string, p *bench.Progress, each int64) (transactions int64, err error) {
 	c.Group = w.r.prefix + group
-	var copied int64
-	c.Committed = func(n int64) { copied = n; p.Committed(n); w.r.progress.count.Store(n) }
-	written, err := c.Run(ctx)
-	if err == nil && written != copied*each {
-		err = fmt.Errorf("%d records written, %d expected", written, copied*each)
+	c.Committed = func(n int64) { p.Committed(n); w.r.progress.count.Store(n) }
+	done, err := c.Run(ctx)
+	if err == nil && done.Written != done.Read*each {
+		err = fmt.Errorf("%d records written, %d expected", done.Written, done.Read*each)
 	}
-	return err
+	return done.Transactions, err
 }
 
-func (w *ways) raw(ctx context.Context, group string, p *bench.Progress) error {
+func (w *ways) raw(ctx context.Context, group string, p *bench.Progress) (transactions int64, err error) {
 	c := w.copy
 	c.Transform = bench.Raw(w.target, w.buckets, w.r.scenario.Fanout)
 	return w.run(ctx, c, group, p, int64(w.r.scenario.Fanout))
@@ -232,9 +278,33 @@ func (w *ways) raw(ctx context.Context, group string, p *bench.Progress) error {
 
 func (w *ways) naive(ctx context.Context, group string, p *bench.Progress) error {
 	c := w.copy
+	// By one session: it computes partitions side by side, and ends part of the way.
+	c.Sessions, c.Time = 1, 0
 	c.Records, c.MaxRecords = w.some, min(c.MaxRecords, int(w.some))
 	c.Begun, c.Transform = p.Begin, w.obvious.Transform
-	return w.run(ctx, c, group, p, 2*int64(w.r.scenario.Fanout)) // a delivery and a decision
+	_, err := w.run(ctx, c, group, p, 2*int64(w.r.scenario.Fanout)) // a delivery and a decision
+	return err
+}
+
+// sizes is what the ways have written, and the source.
+func (w *ways) sizes(ctx context.Context) (map[string]bench.Size, error) {
+	topics := w.r.node.cfg.Topics()
+	read := map[string]string{"source": w.copy.Source}
+	if slices.Contains(w.chosen, "raw") {
+		read["raw"] = w.target
+	}
+	if slices.Contains(w.chosen, "governed") {
+		read["deliveries"], read["decisions"] = topics.Deliveries(), topics.Decisions()
+	}
+	out := map[string]bench.Size{}
+	for name, topic := range read {
+		s, err := bench.TopicSize(ctx, w.r.node.engine, topic)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = s
+	}
+	return out, nil
 }
 
 func (w *ways) governed(ctx context.Context, group string, p *bench.Progress) (transactions int64, err error) {

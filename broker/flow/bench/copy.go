@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 
 	"datafordeler/broker/kafka"
 )
@@ -16,39 +18,143 @@ import (
 // read, until Records have been committed.
 type Copy struct {
 	Engine *kafka.Engine
-	// Options are the broker's own (flow.Config.ClientOptions).
-	Options    []kgo.Opt
-	Group      string // a new one, so that it begins at the start
-	Source     string
-	MaxRecords int // in one transaction, at the most
-	Records    int64
-	// Transform makes what to write of a transaction's records.
+	// Options are the broker's own (flow.Config.ClientOptions), made for each session.
+	Options  func() []kgo.Opt
+	Group    string // a new one, so that it begins at the start
+	Source   string
+	Sessions int // members of the group, each with transactions of its own
+	Records  int64
+	// MaxRecords is the most in one transaction; under Time, which is how long one
+	// should take, there are as many as fit, as the broker does it. 0: no such time.
+	MaxRecords int
+	Time       time.Duration
+	// Transform makes what to write of a transaction's records. It is called by
+	// several sessions at once.
 	Transform func(context.Context, []kgo.FetchTopicPartition) ([]*kgo.Record, error)
 	// Begun, where set, is called when the first records have been read.
 	Begun func()
-	// Committed is told how many records have been committed so far.
+	// Committed is told how many records have been committed so far. Neither is
+	// called by two at once.
 	Committed func(int64)
+}
+
+// Copied is what a Copy has done.
+type Copied struct {
+	Read, Written, Transactions int64
+}
+
+// run is a Copy under way.
+type run struct {
+	*Copy
+	end context.CancelFunc // when all is copied
+
+	mu    sync.Mutex // guards all below
+	done  Copied
+	begun bool
 }
 
 // Run copies. It fails when a transaction does, rather than trying again: a
 // figure with a retry in it is no figure.
-func (c *Copy) Run(ctx context.Context) (written int64, err error) {
-	session, err := kgo.NewGroupTransactSession(c.Engine.Options(append(c.Options,
-		kgo.ConsumerGroup(c.Group), kgo.ConsumeTopics(c.Source), kgo.TransactionalID(c.Group),
-	)...)...)
-	if err != nil {
-		return 0, err
+func (c *Copy) Run(ctx context.Context) (Copied, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &run{Copy: c, end: cancel}
+	var sessions []*kgo.GroupTransactSession
+	defer func() {
+		var closing sync.WaitGroup
+		for _, s := range sessions {
+			closing.Go(s.Close)
+		}
+		closing.Wait()
+	}()
+	for i := range max(1, c.Sessions) {
+		s, err := kgo.NewGroupTransactSession(c.Engine.Options(append(c.Options(),
+			kgo.ConsumerGroup(c.Group), kgo.ConsumeTopics(c.Source), kgo.TransactionalID(c.Group+"/"+strconv.Itoa(i)),
+		)...)...)
+		if err != nil {
+			return r.done, err
+		}
+		sessions = append(sessions, s)
 	}
-	defer session.Close()
-	var done int64
-	for done < c.Records {
-		fetches := session.PollRecords(ctx, c.MaxRecords)
+	if len(sessions) > 1 {
+		if err := c.settle(ctx, len(sessions)); err != nil {
+			return r.done, err
+		}
+	}
+	var g errgroup.Group
+	for _, s := range sessions {
+		g.Go(func() error {
+			err := r.session(ctx, s)
+			if err != nil {
+				cancel() // the others have nobody to wait for
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done.Read >= c.Records {
+		err = nil // a session that waited for more was ended
+	}
+	return r.done, err
+}
+
+// settle waits until all members have their parts: an abort because somebody
+// joined is not what is measured.
+func (c *Copy) settle(ctx context.Context, members int) error {
+	adm, err := c.Engine.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		groups, err := adm.DescribeGroups(ctx, c.Group)
+		if err != nil {
+			return fmt.Errorf("describing group %s: %w", c.Group, err)
+		}
+		topics, err := adm.ListTopics(ctx, c.Source)
+		if err != nil {
+			return err
+		}
+		if g := groups[c.Group]; g.State == "Stable" && len(g.Members) == members {
+			assigned := 0
+			for _, m := range g.Members {
+				if a, ok := m.Assigned.AsConsumer(); ok {
+					for _, t := range a.Topics {
+						assigned += len(t.Partitions)
+					}
+				}
+			}
+			if assigned == len(topics[c.Source].Partitions) {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *run) session(ctx context.Context, session *kgo.GroupTransactSession) error {
+	limit := r.MaxRecords
+	if r.Time > 0 {
+		limit = min(limit, 500)
+	}
+	first := true
+	for {
+		fetches := session.PollRecords(ctx, limit)
 		if err := ctx.Err(); err != nil {
-			return written, err
+			return err
 		}
 		if err := fetches.Err(); err != nil {
-			return written, fmt.Errorf("reading %s: %w", c.Source, err)
+			return fmt.Errorf("reading %s: %w", r.Source, err)
 		}
+		begun := time.Now()
 		var parts []kgo.FetchTopicPartition
 		n := 0
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
@@ -60,29 +166,76 @@ func (c *Copy) Run(ctx context.Context) (written int64, err error) {
 		if n == 0 {
 			continue
 		}
-		if done == 0 && c.Begun != nil {
-			c.Begun()
-		}
-		out, err := c.Transform(ctx, parts)
+		r.begin()
+		out, err := r.Transform(ctx, parts)
 		if err != nil {
-			return written, err
+			return err
 		}
 		if err := session.Begin(); err != nil {
-			return written, fmt.Errorf("beginning a transaction: %w", err)
+			return fmt.Errorf("beginning a transaction: %w", err)
 		}
-		err = produce(ctx, session, out)
-		committed, endErr := session.End(ctx, kgo.TransactionEndTry(err == nil))
+		// One that is begun is ended, also when another session has just copied the last.
+		err = produce(context.WithoutCancel(ctx), session, out)
+		committed, endErr := session.End(context.WithoutCancel(ctx), kgo.TransactionEndTry(err == nil))
 		if err = errors.Join(err, endErr); err != nil {
-			return written, fmt.Errorf("ending a transaction: %w", err)
+			return fmt.Errorf("ending a transaction: %w", err)
 		}
+		if !committed && first {
+			// The session does not forget that partitions were taken from it while
+			// the others joined. It reads the few records again.
+			first = false
+			continue
+		}
+		first = false
 		if !committed {
-			return written, errors.New("a transaction was aborted: the group was rebalancing; run again")
+			return errors.New("a transaction was aborted: the group was rebalancing; run again")
 		}
-		done += int64(n)
-		written += int64(len(out))
-		c.Committed(done)
+		for _, p := range parts {
+			for _, rec := range p.Records {
+				rec.Recycle() // as the broker does
+			}
+		}
+		if r.commit(int64(n), int64(len(out))) {
+			r.end()
+			return nil
+		}
+		limit = r.fit(limit, n, time.Since(begun))
 	}
-	return written, nil
+}
+
+// fit is how many records the next transaction may have.
+func (r *run) fit(limit, n int, took time.Duration) int {
+	if r.Time == 0 || took <= 0 {
+		return limit
+	}
+	fits := int(min(float64(n)*float64(r.Time)/float64(took), float64(r.MaxRecords)))
+	switch {
+	case took > r.Time:
+		limit = min(limit, (limit+fits)/2)
+	case n >= limit:
+		limit = min(2*limit, fits)
+	}
+	return min(max(limit, 100), r.MaxRecords)
+}
+
+func (r *run) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.begun && r.Begun != nil {
+		r.Begun()
+	}
+	r.begun = true
+}
+
+// commit counts a transaction, and says whether it was the last.
+func (r *run) commit(read, written int64) (all bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done.Read += read
+	r.done.Written += written
+	r.done.Transactions++
+	r.Committed(r.done.Read)
+	return r.done.Read >= r.Records
 }
 
 func produce(ctx context.Context, session *kgo.GroupTransactSession, out []*kgo.Record) error {
