@@ -25,19 +25,29 @@ import (
 func benchCommand() command {
 	return command{
 		name:    "bench",
-		summary: "measure throughput against a raw copy and the naive way, and memory",
-		help: `Usage: datafordeler bench route  [--records N] [--rounds N] [flags]
-       datafordeler bench memory [--records N] [--every N] [flags]
+		summary: "measure throughput, latency, decisions, growth and memory",
+		help: `Usage: datafordeler bench route   [--records N] [--ways raw,governed,naive] [flags]
+       datafordeler bench latency [--rate N] [--seconds N] [flags]
+       datafordeler bench decide  [--cases N] [--seed S] [--json]
+       datafordeler bench scale   [--points N,N,…] [--records N] [--json]
+       datafordeler bench memory  [--records N] [--every N] [flags]
 
 route measures, in turn in each round, on the same records:
-  raw        a transactional copy that does nothing to a record
+  raw        a transactional copy that does nothing to a record: as many writes,
+             to as many partitions, by as many sessions, in transactions of the
+             same time and size
   governed   the broker at full function
   naive      OPA's Eval and generic maps for each record, in like transactions
-and prints the medians. memory routes a long stream and prints what the process
-holds after each part of it, when garbage has been collected.
+and prints the medians, and what a record becomes in bytes. latency publishes at
+a constant rate and measures until a consumer can read what was committed, from
+when each record was due, whatever held it up. decide puts random cases to the
+full and to the compiled policy, which must answer alike. scale measures what a
+record costs, but for Kafka, as subscriptions that it does not concern grow.
+memory routes a long stream and prints what the process holds after each part of
+it, when garbage has been collected.
 
-  --records N          how many records (200,000; for memory 1,000,000)
-  --subscriptions N    how many are registered (357, and no fewer than fanout)
+route, latency and memory:
+  --subscriptions N    how many are registered (1,000, and no fewer than fanout)
   --fanout F           how many of them each record is in scope of (1)
   --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
   --brokers A,B        an Apache Kafka; default is the embedded engine in a
@@ -46,43 +56,62 @@ holds after each part of it, when garbage has been collected.
   --json               one JSON object instead of a table
   --verbose            log what the broker does on standard error
 route only:
+  --records N          how many records (200,000)
   --rounds N           at least 3 (3)
+  --ways W,W           which of raw,governed,naive (all)
   --naive-records N    how many of the records the naive way goes through, since
                        it is slow (a tenth, and 20,000 or more)
   --cpuprofile FILE    profile one more round of governed, which does not count
+latency only:
+  --rate N             records a second (10,000)
+  --seconds N          for how long (20), after --warmup N seconds (5)
+  --linger D           how long the publisher gathers a batch (1ms)
+  --records N          how many different payloads (20,000)
+decide only:
+  --cases N            how many (10,000), drawn from --seed S (1)
+scale only:
+  --points N,N         numbers of subscriptions (10,100,1000,10000,100000)
+  --records N          how many records, in transactions of 5,000 (20,000)
+  --fanout F, --consent-share S as above
 memory only:
+  --records N          how many records (1,000,000)
   --every N            report after each N records (100,000)
   --window N           the window of repeats, for each of six partitions; memory
                        grows until it is full (as configured: 100,000)
 
 Examples:
-  datafordeler bench route
+  datafordeler bench route --ways raw,governed
   datafordeler bench route --records 1000000 --fanout 10 --subscriptions 3570 --json
   datafordeler bench route --brokers localhost:9092 --consent-share 0.25
+  datafordeler bench latency --rate 5000 --seconds 60
+  datafordeler bench decide --cases 100000 --seed 7
+  datafordeler bench scale --points 10,100000 --json
   datafordeler bench memory --records 2000000
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("which? route or memory")
+				return usagef("which? route, latency, decide, scale or memory")
 			}
 			switch args[0] {
 			case "route":
 				return benchRoute(ctx, std, args[1:])
-			case "memory":
-				return benchMemory(ctx, std, args[1:])
 			case "latency":
 				return benchLatency(ctx, std, args[1:])
+			case "decide":
+				return benchDecide(ctx, std, args[1:])
 			case "scale":
 				return benchScale(ctx, std, args[1:])
+			case "memory":
+				return benchMemory(ctx, std, args[1:])
 			case "-h", "-help", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no bench %q: route or memory", args[0])
+			return usagef("no bench %q: route, latency, decide, scale or memory", args[0])
 		},
 	}
 }
 
-// benchFlags are those of both.
+// benchFlags are those that several have.
 type benchFlags struct {
 	scenario      bench.Scenario
 	brokers       string
