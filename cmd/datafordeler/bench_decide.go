@@ -58,7 +58,9 @@ func benchDecide(ctx context.Context, std stdio, args []string) error {
 		out = io.Discard
 	}
 	pr := newProgress(std.err)
-	defer pr.watch(func() string { return fmt.Sprintf("decided %s of %s cases", thousands(pr.count.Load()), thousands(int64(*n))) })()
+	defer pr.watch(func() string {
+		return fmt.Sprintf("decided %s of %s cases", thousands(pr.count.Load()), thousands(int64(*n)))
+	})()
 	res := decideResult{Cases: *n, Seed: *seed, CPUs: runtime.GOMAXPROCS(0), Go: runtime.Version()}
 	terms, cases, err := bench.Cases(*seed, *n)
 	if err != nil {
