@@ -30,6 +30,7 @@ func benchCommand() command {
        datafordeler bench latency [--rate N] [--seconds N] [flags]
        datafordeler bench decide  [--cases N] [--seed S] [--json]
        datafordeler bench scale   [--points N,N,…] [--records N] [--json]
+       datafordeler bench sizing  [--records N] [--brokers A,B] [--json]
        datafordeler bench memory  [--records N] [--every N] [flags]
 
 route measures, in turn in each round, on the same records:
@@ -43,13 +44,16 @@ a constant rate and measures until a consumer can read what was committed, from
 when each record was due, whatever held it up. decide puts random cases to the
 full and to the compiled policy, which must answer alike. scale measures what a
 record costs, but for Kafka, as subscriptions that it does not concern grow.
-memory routes a long stream and prints what the process holds after each part of
+sizing routes records of several sizes at several fan-outs, and fits what a
+record costs a processor to them. memory routes a long stream and prints what the process holds after each part of
 it, when garbage has been collected.
 
 route, latency and memory:
   --subscriptions N    how many are registered (1,000, and no fewer than fanout)
   --fanout F           how many of them each record is in scope of (1)
   --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
+  --lines N            how often each income stands in its record, for larger
+                       ones (1: about 760 bytes)
   --brokers A,B        an Apache Kafka; default is the embedded engine in a
                        directory that is removed. Topics get a prefix of the
                        run's own and are deleted afterwards
@@ -73,6 +77,9 @@ scale only:
   --points N,N         numbers of subscriptions (10,100,1000,10000,100000)
   --records N          how many records, in transactions of 5,000 (20,000)
   --fanout F, --consent-share S as above
+sizing only:
+  --records N          how many at each of nine points (50,000)
+  --subscriptions, --consent-share, --brokers, --json, --verbose as above
 memory only:
   --records N          how many records (1,000,000)
   --every N            report after each N records (100,000)
@@ -90,7 +97,7 @@ Examples:
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("which? route, latency, decide, scale or memory")
+				return usagef("which? route, latency, decide, scale, sizing or memory")
 			}
 			switch args[0] {
 			case "route":
@@ -101,12 +108,14 @@ Examples:
 				return benchDecide(ctx, std, args[1:])
 			case "scale":
 				return benchScale(ctx, std, args[1:])
+			case "sizing":
+				return benchSizing(ctx, std, args[1:])
 			case "memory":
 				return benchMemory(ctx, std, args[1:])
 			case "-h", "-help", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no bench %q: route, latency, decide, scale or memory", args[0])
+			return usagef("no bench %q: route, latency, decide, scale, sizing or memory", args[0])
 		},
 	}
 }
@@ -125,6 +134,7 @@ func (f *benchFlags) declare(fs *flag.FlagSet, records int) {
 	fs.IntVar(&f.scenario.Subscriptions, "subscriptions", 0, "")
 	fs.IntVar(&f.scenario.Fanout, "fanout", 1, "")
 	fs.Float64Var(&f.scenario.ConsentShare, "consent-share", 0, "")
+	fs.IntVar(&f.scenario.Lines, "lines", 1, "")
 	fs.StringVar(&f.brokers, "brokers", "", "")
 	fs.BoolVar(&f.json, "json", false, "")
 	fs.BoolVar(&f.verbose, "verbose", false, "")

@@ -24,7 +24,7 @@ import (
 // and the naive way permits the same and delivers the same values as the broker's
 // own stages: or else the comparison would be of two different jobs.
 func TestScenarioAndNaiveDoTheSameJob(t *testing.T) {
-	s := Scenario{Records: 100, Subscriptions: 1100, Fanout: 3, ConsentShare: 0.4, Seed: 3}
+	s := Scenario{Records: 100, Subscriptions: 1100, Fanout: 3, ConsentShare: 0.4, Lines: 3, Seed: 3}
 	ring := keys.NewTest(1)
 	now := time.Now()
 	st := registry.New()

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -40,7 +41,10 @@ type Scenario struct {
 	// the rest on statute. Each subject's consents have times of their own, as
 	// real ones do.
 	ConsentShare float64
-	Seed         uint64
+	// Lines is how often each income stands in its record, which makes records of
+	// other sizes; 0 is 1.
+	Lines int
+	Seed  uint64
 }
 
 // Validate says what cannot be.
@@ -54,6 +58,9 @@ func (s Scenario) Validate() error {
 	}
 	if s.Subscriptions < s.Fanout || s.Subscriptions > 200_000 {
 		errs = append(errs, fmt.Errorf("subscriptions: %d is outside fanout (%d) to 200,000", s.Subscriptions, s.Fanout))
+	}
+	if s.Lines < 0 || s.Lines > 100 {
+		errs = append(errs, fmt.Errorf("lines: %d is outside 1 to 100", s.Lines))
 	}
 	if !(s.ConsentShare >= 0 && s.ConsentShare <= 1) {
 		errs = append(errs, fmt.Errorf("consent-share: %v is outside 0 to 1", s.ConsentShare))
@@ -258,7 +265,7 @@ func (s Scenario) Messages(topic string, from, to int) (messages []kafka.Raw, su
 	g := s.records()
 	for i := from; i < min(to, s.Records); i++ {
 		e := g.Income(nil, i)
-		m := kafka.Raw{Topic: topic, Value: e.Data, Headers: map[string]string{
+		m := kafka.Raw{Topic: topic, Value: repeatLines(e.Data, s.Lines), Headers: map[string]string{
 			"ce_specversion": "1.0", "ce_id": e.ID, "ce_source": e.Source, "ce_type": e.Type,
 			"ce_time": e.Time.Format(time.RFC3339Nano), "ce_dataschema": e.DataSchema, "content-type": "application/json",
 		}}
@@ -271,6 +278,30 @@ func (s Scenario) Messages(topic string, from, to int) (messages []kafka.Raw, su
 		messages, subjects = append(messages, m), append(subjects, string(e.Key))
 	}
 	return messages, subjects
+}
+
+// repeatLines repeats the elements of a record's list of incomes.
+func repeatLines(record []byte, times int) []byte {
+	const list = `"inntekt":[`
+	from := bytes.Index(record, []byte(list)) + len(list)
+	depth, end := 1, from // the generator's texts hold no brackets
+	for ; depth > 0; end++ {
+		switch record[end] {
+		case '[':
+			depth++
+		case ']':
+			depth--
+		}
+	}
+	lines, rest := record[from:end-1], record[end-1:]
+	out := append([]byte(nil), record[:from]...)
+	for i := range max(1, times) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, lines...)
+	}
+	return append(out, rest...)
 }
 
 // orgNumber is the i-th of the numbers that begin with 3, as test organisations'
