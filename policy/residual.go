@@ -161,16 +161,16 @@ func (e *Engine) residues(ctx context.Context, a *analysis, s *shaper, t *broker
 		}
 		place, rest := which(body)
 		if place == nil {
-			why = "which basis holds is not known: " + body.String()
+			why = "which basis holds is not known: " + p.show(body)
 			break
 		}
-		n, ok := place.Value.(ast.Number)
+		n, isNumber := place.Value.(ast.Number)
 		at, whole := integer(n)
-		if !ok || !whole || at < 0 || at >= int64(len(t.Bases)) {
-			if place.IsGround() {
-				continue // the place of no basis: carrying does not look there
-			}
-			why = "which basis holds is not known: " + body.String()
+		if place.IsGround() && (!isNumber || whole && (at < 0 || at >= int64(len(t.Bases)))) {
+			continue // the place of no basis: carrying does not look there
+		}
+		if !whole { // unknown, or a number written so that it may yet be a place: 1.0
+			why = "which basis holds is not known: " + p.show(body)
 			break
 		}
 		var c conjunction
