@@ -73,7 +73,7 @@ func TestRandomPoliciesCompiledIsExactlyFull(t *testing.T) {
 	}
 	t.Logf("%d policies (%d more refused), %d cases, of them %d compiled and %d errors; terms %v; full because of %v",
 		policies, refused, done, compiledCases, errs, states, why)
-	if compiledCases < done/5 || states[Full] == 0 {
+	if n >= 1000 && (compiledCases < done/5 || states[Full] == 0) {
 		t.Error("the policies are all alike; the generator is off")
 	}
 }
