@@ -10,6 +10,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/registry"
+	"datafordeler/policy"
 )
 
 // Offline is what the broker does to the records of one source partition, without
@@ -89,3 +90,8 @@ func (x *Offline) Transaction(ctx context.Context, records []*kgo.Record) (decis
 	}
 	return decisions, nil
 }
+
+// PoliciesPending is how many subscriptions' policies are yet to be compiled: a
+// measurement of what the broker does for good begins when there are none. It is 0
+// before the first transaction, too.
+func (b *Broker) PoliciesPending() int { return b.worlds.forms()[policy.Pending] }

@@ -150,6 +150,13 @@ func (r *benchRun) latency(ctx context.Context, b *flow.Broker, rate int, warmup
 	if err := r.await(ctx, b, settling, func(int64) {}); err != nil {
 		return res, err
 	}
+	for b.PoliciesPending() > 0 {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return res, context.Cause(ctx)
+		}
+	}
 	runtime.GC()
 	begin := time.Now().Add(100 * time.Millisecond)
 	due := func(i int) time.Time {

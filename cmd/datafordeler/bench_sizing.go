@@ -89,7 +89,8 @@ func benchSizing(ctx context.Context, std stdio, args []string) error {
 }
 
 // sizingPoint routes the scenario once, and counts processor time from the first
-// transaction's commit to the last one's.
+// commit after policies are compiled, or from half of the records at the latest, to
+// the last commit.
 func (f benchFlags) sizingPoint(ctx context.Context, std stdio) (p sizingPoint, m machine, err error) {
 	r, err := f.open(ctx, std)
 	if err != nil {
@@ -107,7 +108,7 @@ func (f benchFlags) sizingPoint(ctx context.Context, std stdio) (p sizingPoint, 
 	var from, to time.Duration
 	err = r.await(ctx, b, int64(f.scenario.Records), func(n int64) {
 		r.progress.count.Store(n)
-		if n == last {
+		if n == last || first == 0 && b.PoliciesPending() > 0 && n < int64(f.scenario.Records)/2 {
 			return
 		}
 		if last, to = n, processorTime(); first == 0 {
