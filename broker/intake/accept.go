@@ -7,6 +7,7 @@ import (
 
 	"datafordeler/broker"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/schema"
 )
 
 // Accept makes a record of a message, or says why not. On nil the record and
@@ -22,7 +23,7 @@ import (
 func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondoc.Doc) *broker.Rejection {
 	*rec = broker.Record{Position: msg.Position, Attributes: rec.Attributes[:0]}
 	w := d.scratch.Get().(*scratch)
-	defer d.scratch.Put(w)
+	defer d.release(w)
 
 	e := event{maxDepth: d.limits.MaxDepth, known: d.known, declared: d.extensions}
 	if size := msg.size(); size > d.limits.MaxBytes {
@@ -44,16 +45,16 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 	if rejection := d.describe(&e, h, rec, w); rejection != nil {
 		return rejection
 	}
-	schema := d.schema(e.core[attrDataschema])
-	if schema == nil {
+	version := d.schema(e.core[attrDataschema])
+	if version == nil {
 		return rejectf(broker.RejectUnknownSchema, "dataschema names no version of dataset %q; it has %s", d.id, d.versions())
 	}
-	rec.Schema = schema.version
+	rec.Schema = version.version
 
 	if err := doc.Parse(e.data, d.limits.MaxDepth); err != nil {
 		return rejectParse(err, d.limits.MaxDepth, d.known, "")
 	}
-	if rejection := d.validate(schema, &w.run, doc); rejection != nil {
+	if rejection := d.validate(version, &w.run, doc); rejection != nil {
 		return rejection
 	}
 	if rejection := d.findSubject(doc, h, rec, w); rejection != nil {
@@ -65,6 +66,12 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 	rec.Data = e.data
 	rec.Content = e.content()
 	return nil
+}
+
+// release keeps working memory for another record, without what this one said.
+func (d *Dataset) release(w *scratch) {
+	w.text, w.other = schema.Wipe(w.text), schema.Wipe(w.other)
+	d.scratch.Put(w)
 }
 
 // identify fills what a rejection's evidence needs.

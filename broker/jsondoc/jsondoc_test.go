@@ -359,3 +359,16 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// TestExponent: a number's node says whether it has an exponent.
+func TestExponent(t *testing.T) {
+	var d Doc
+	if err := d.Parse([]byte(`[1,-0.5,1e3,2E+1,-1.5e-7,{"e":12},"1e3"]`), 8); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range d.Nodes() {
+		if want := bytes.ContainsAny(d.Bytes(i), "eE"); n.Kind == Number && n.Escaped != want {
+			t.Errorf("%s has an exponent: %t", d.Bytes(i), n.Escaped)
+		}
+	}
+}

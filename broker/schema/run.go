@@ -177,6 +177,27 @@ func (r *Run) reset(doc *jsondoc.Doc) {
 	r.memo.reset()
 }
 
+// release lets go of the document, and wipes the copies of its strings that had
+// escapes: a Run at rest is no place for a person's number.
+func (r *Run) release() {
+	r.doc, r.nodes, r.data, r.name = nil, nil, nil, nil
+	r.text, r.other = Wipe(r.text), Wipe(r.other)
+}
+
+// Wipe overwrites what a buffer has held and returns it empty, or nil where it
+// has grown beyond what is worth keeping. An empty one has held nothing: a
+// string with escapes is never empty.
+func Wipe(b []byte) []byte {
+	if len(b) == 0 {
+		return b
+	}
+	clear(b[:cap(b)])
+	if cap(b) > 1<<16 {
+		return nil
+	}
+	return b[:0]
+}
+
 // eval reports whether the value at an index is as a node asks.
 func (r *Run) eval(n *node, i uint32) bool {
 	if n == nil {

@@ -149,7 +149,7 @@ func (s *Schema) Validate(r *Run, doc *jsondoc.Doc) (err error) {
 func (s *Schema) holds(r *Run, doc *jsondoc.Doc) bool {
 	r.reset(doc)
 	valid := r.eval(s.root, 0)
-	r.doc, r.nodes, r.data, r.name = nil, nil, nil, nil // or a Run at rest would keep them in memory
+	r.release()
 	return valid
 }
 

@@ -186,6 +186,23 @@ func TestDays(t *testing.T) {
 	}
 }
 
+// TestWiped: a Run at rest holds nothing of the document.
+func TestWiped(t *testing.T) {
+	s := mustCompile(t, `{"items":{"type":"string","maxLength":12},"uniqueItems":true}`)
+	var r Run
+	for _, data := range []string{`["0182941311\u0032","0182941311\u0032"]`, `["0182941311\u0032","0182941311\u0033"]`} {
+		_ = s.Validate(&r, mustParse(t, data))
+		for _, b := range [][]byte{r.text, r.other} {
+			if strings.Contains(string(b[:cap(b)]), "0182941311") {
+				t.Errorf("%s is still there", b[:cap(b)])
+			}
+		}
+		if r.doc != nil || r.data != nil || r.nodes != nil {
+			t.Error("the document is still there")
+		}
+	}
+}
+
 // TestMemo holds the memo to a map.
 func TestMemo(t *testing.T) {
 	var m memo
