@@ -143,7 +143,7 @@ func (e *event) read(msg *Message, doc *jsondoc.Doc) *broker.Rejection {
 
 func contentType(headers []Header) (value []byte, rejection *broker.Rejection) {
 	for i := range headers {
-		if h := &headers[i]; len(h.Key) == len("content-type") && strings.EqualFold(h.Key, "content-type") {
+		if h := &headers[i]; h.Key == "content-type" || len(h.Key) == len("content-type") && strings.EqualFold(h.Key, "content-type") {
 			if value != nil {
 				return nil, reject(broker.RejectContentType, "there are several content-type headers")
 			}
@@ -226,18 +226,20 @@ func (e *event) set(name string, value []byte) *broker.Rejection {
 
 // isText holds to CloudEvents' String: UTF-8 without control characters.
 func isText(b []byte) bool {
-	// Eight bytes at a time: a byte's high bit comes up for what is below 0x20,
-	// for 0x7F and for all from 0x80. Where a borrow raises a false one, the
-	// bytes are looked at one by one.
-	i := 0
-	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
-		if ((x-0x2020202020202020)|((x^0x7F7F7F7F7F7F7F7F)-0x0101010101010101)|x)&0x8080808080808080 != 0 {
-			break
+	// Eight bytes at a time, the last eight perhaps again: a byte's high bit
+	// comes up for what is below 0x20, for 0x7F and for all from 0x80. Where one
+	// comes up, by a borrow or truly, the bytes are looked at one by one.
+	if len(b) >= 8 {
+		found := special(b[len(b)-8:])
+		for i := 0; i+8 < len(b); i += 8 {
+			found |= special(b[i:])
+		}
+		if found == 0 {
+			return true
 		}
 	}
 	ascii := true
-	for _, c := range b[i:] {
+	for _, c := range b {
 		if c < ' ' || c == 0x7F {
 			return false
 		}
@@ -255,6 +257,12 @@ func isText(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// special has a bit where one of eight bytes is a control character or not ASCII.
+func special(b []byte) uint64 {
+	x := binary.LittleEndian.Uint64(b)
+	return ((x - 0x2020202020202020) | ((x ^ 0x7F7F7F7F7F7F7F7F) - 0x0101010101010101) | x) & 0x8080808080808080
 }
 
 // readStructured reads the JSON event format, section 3 of the CloudEvents

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -248,6 +249,28 @@ func TestTangled(t *testing.T) {
 			t.Errorf("%s at the end: %v", last, r)
 		case r != nil && strings.Contains(r.Detail, "xx"):
 			t.Errorf("tells the value: %v", r)
+		}
+	}
+}
+
+// TestIsText: eight bytes at a time it is what it is byte by byte.
+func TestIsText(t *testing.T) {
+	slow := func(s string) bool {
+		for _, r := range s {
+			if r < ' ' || r >= 0x7F && r <= 0x9F {
+				return false
+			}
+		}
+		return utf8.ValidString(s)
+	}
+	for _, odd := range []string{"", "\x00", "\x1f", " ", "\x7f", "~", "æ", "\u0080", "\u009f", "\u00a0", "\xff", "😀", "\n"} {
+		for before := range 20 {
+			for after := range 20 {
+				s := strings.Repeat("a", before) + odd + strings.Repeat("!", after)
+				if got, want := isText([]byte(s)), slow(s); got != want {
+					t.Errorf("%q is text: %t, want %t", s, got, want)
+				}
+			}
 		}
 	}
 }
