@@ -6,17 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/bench"
-	"datafordeler/broker/kafka"
 	"datafordeler/providers"
 )
 
@@ -124,84 +119,42 @@ func (r *benchRun) latency(ctx context.Context, b *flow.Broker, rate int, warmup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go r.permitsOnly(ctx, b, cancel)
-	reader := &latencyReader{want: int64(settling+total) * int64(r.scenario.Fanout), seen: make(map[string]struct{}, total*r.scenario.Fanout), warm: int64(warm), took: make([]int64, 0, (total-warm)*r.scenario.Fanout)}
-	if err := reader.open(r); err != nil {
-		return res, err
-	}
-	defer reader.client.Close()
-	client, err := r.node.engine.NewClient(kgo.ProducerLinger(linger), kgo.MaxBufferedRecords(1<<20), kgo.ProducerBatchMaxBytes(1<<20))
-	if err != nil {
-		return res, err
-	}
-	defer client.Close()
-
+	var readable atomic.Int64
 	defer r.progress.watch(func() string {
-		return fmt.Sprintf("published %s, readable %s of %s deliveries", thousands(r.progress.count.Load()), thousands(reader.count.Load()), thousands(reader.want))
+		return fmt.Sprintf("published %s, readable %s deliveries", thousands(r.progress.count.Load()), thousands(readable.Load()))
 	})()
-	failed := func(_ *kgo.Record, err error) {
-		if err != nil {
-			cancel(fmt.Errorf("publishing: %w", err))
-		}
-	}
-	// Group joined, policies compiled, topics known to all: that is not latency.
-	for i := range settling {
-		client.Produce(ctx, latencyRecord(&pool[i%len(pool)], keys[i%len(pool)], -1-i, time.Now()), failed)
-	}
-	if err := r.await(ctx, b, settling, func(int64) {}); err != nil {
-		return res, err
-	}
-	for b.PoliciesPending() > 0 {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return res, context.Cause(ctx)
-		}
-	}
-	runtime.GC()
-	begin := time.Now().Add(100 * time.Millisecond)
-	due := func(i int) time.Time {
-		return begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-	}
-	reader.due = due
-	read := make(chan error, 1)
-	go func() { read <- reader.run(ctx) }()
-
-	late := make([]int64, 0, total-warm)
-	tick := time.NewTicker(500 * time.Microsecond)
-	defer tick.Stop()
-	for i := 0; i < total; {
-		now := time.Now()
-		for ; i < total && !due(i).After(now); i++ {
-			if i >= warm {
-				late = append(late, int64(now.Sub(due(i))))
+	l := bench.Latency{
+		Engine: r.node.engine, Deliveries: r.node.cfg.Topics().Deliveries(), Pool: pool, Keys: keys, Fanout: r.scenario.Fanout,
+		Rate: rate, Settling: settling, Warmup: warm, Records: total, Linger: linger, Patience: patience,
+		Published: &r.progress.count, Readable: &readable,
+		Settled: func(ctx context.Context) error {
+			if err := r.await(ctx, b, settling, func(int64) {}); err != nil {
+				return err
 			}
-			client.Produce(ctx, latencyRecord(&pool[i%len(pool)], keys[i%len(pool)], i, due(i)), failed)
-			r.progress.count.Add(1)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return res, context.Cause(ctx)
-		}
+			for b.PoliciesPending() > 0 {
+				select {
+				case <-time.After(20 * time.Millisecond):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		},
 	}
-	giveUp := time.AfterFunc(patience, func() {
-		cancel(fmt.Errorf("%s of %s deliveries are readable %v after the last record was due: the rate is far beyond this machine, give a lower --rate",
-			thousands(reader.count.Load()), thousands(reader.want), patience))
-	})
-	defer giveUp.Stop()
-	if err := <-read; err != nil {
+	seen, err := l.Run(ctx)
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return res, err
 	}
-	took := reader.took
+	took, late := seen.Took, seen.Late
 	slices.Sort(took)
 	slices.Sort(late)
 	res.P50, res.P95, res.P99, res.Max = percentile(took, 0.50), percentile(took, 0.95), percentile(took, 0.99), percentile(took, 1)
 	res.Late = percentile(late, 0.99)
-	res.Kept = reader.last.Sub(due(total-1)) <= keptWithin
-	res.Records, res.Deliveries, res.Repeats = int64(total-warm), int64(len(took)), reader.repeats
+	res.Kept = seen.Behind <= keptWithin
+	res.Records, res.Deliveries, res.Repeats = int64(total-warm), int64(len(took)), seen.Repeats
 	return res, nil
 }
 
@@ -224,89 +177,6 @@ func (r *benchRun) permitsOnly(ctx context.Context, b *flow.Broker, giveUp conte
 			}
 		}
 	}
-}
-
-// latencyRecord is one from the pool, with an id of its own, and for its time when
-// it is due: that stands in the delivery too.
-func latencyRecord(m *kafka.Raw, key []byte, i int, due time.Time) *kgo.Record {
-	out := &kgo.Record{Topic: m.Topic, Key: key, Value: m.Value, Headers: make([]kgo.RecordHeader, 0, len(m.Headers))}
-	for k, v := range m.Headers {
-		value := []byte(v)
-		switch k {
-		case "ce_id":
-			value = strconv.AppendInt([]byte("latency-"), int64(i), 10)
-		case "ce_time":
-			value = due.UTC().AppendFormat(nil, time.RFC3339Nano)
-		}
-		out.Headers = append(out.Headers, kgo.RecordHeader{Key: k, Value: value})
-	}
-	return out
-}
-
-// latencyReader is the consumer: it reads committed deliveries only.
-type latencyReader struct {
-	client *kgo.Client
-	want   int64
-	warm   int64
-	due    func(i int) time.Time
-
-	seen    map[string]struct{} // delivery ids
-	took    []int64             // of each delivery after the warm-up
-	last    time.Time           // when the last one came
-	repeats int64
-	count   atomic.Int64
-}
-
-func (l *latencyReader) open(r *benchRun) (err error) {
-	l.client, err = r.node.engine.NewClient(
-		kgo.ConsumeTopics(r.node.cfg.Topics().Deliveries()),
-		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-	)
-	return err
-}
-
-func (l *latencyReader) run(ctx context.Context) error {
-	from := l.due(int(l.warm))
-	for l.count.Load() < l.want {
-		fetches := l.client.PollFetches(ctx)
-		now := time.Now()
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("reading deliveries: %w", err)
-		}
-		var failed error
-		fetches.EachRecord(func(rec *kgo.Record) {
-			var id string
-			var due time.Time
-			for _, h := range rec.Headers {
-				switch h.Key {
-				case "ce_id":
-					id = string(h.Value)
-				case "ce_time":
-					if err := due.UnmarshalText(h.Value); err != nil {
-						failed = err
-					}
-				}
-			}
-			if _, again := l.seen[id]; again {
-				l.repeats++
-				return
-			}
-			l.seen[id] = struct{}{}
-			l.count.Add(1)
-			l.last = now
-			if !due.Before(from) {
-				l.took = append(l.took, int64(now.Sub(due)))
-			}
-		})
-		if failed != nil {
-			return fmt.Errorf("reading a delivery's time: %w", failed)
-		}
-	}
-	return nil
 }
 
 // percentile is of sorted nanoseconds, in milliseconds, by nearest rank.

@@ -13,13 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"datafordeler/broker"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/bench"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/kafka"
 	"datafordeler/broker/keys"
 	"datafordeler/broker/match"
 	"datafordeler/broker/registry"
@@ -135,14 +134,9 @@ func scaleAt(ctx context.Context, s bench.Scenario, step func(string)) (p scaleP
 	p.Ready = time.Since(ready).Seconds()
 	p.Heap = int64(measureMemory(0).Heap) - int64(before)
 
-	now := time.Now()
 	messages, _ := s.Messages(cfg.Topics().Source(string(bench.Dataset)), 0, s.Records)
-	records := make([]*kgo.Record, len(messages))
-	for i, m := range messages {
-		records[i] = &kgo.Record{Topic: m.Topic, Value: m.Value, Timestamp: now}
-		for k, v := range m.Headers {
-			records[i].Headers = append(records[i].Headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
-		}
+	records := bench.Records(messages, time.Now())
+	for _, m := range messages {
 		bytes += int64(len(m.Value))
 	}
 	step("deciding")
@@ -166,7 +160,7 @@ func scaleAt(ctx context.Context, s bench.Scenario, step func(string)) (p scaleP
 		return p, 0, err
 	}
 	step("matching")
-	p.Match, err = scaleMatch(ctx, s, st, ring, records)
+	p.Match, err = scaleMatch(ctx, s, st, ring, messages)
 	return p, bytes / int64(s.Records), err
 }
 
@@ -202,17 +196,18 @@ func scaleState(s bench.Scenario, ring *keys.Ring) (*registry.State, error) {
 	return st, nil
 }
 
-func scaleMatch(ctx context.Context, s bench.Scenario, st *registry.State, ring *keys.Ring, records []*kgo.Record) (float64, error) {
+func scaleMatch(ctx context.Context, s bench.Scenario, st *registry.State, ring *keys.Ring, messages []kafka.Raw) (float64, error) {
 	ds, err := intake.Compile(st.Dataset(bench.Dataset), intake.Defaults())
 	if err != nil {
 		return 0, err
 	}
-	accepted := make([]broker.Record, len(records))
+	accepted := make([]broker.Record, len(messages))
 	var doc jsondoc.Doc
-	for i, r := range records {
-		msg := intake.Message{Position: broker.Position{Dataset: bench.Dataset}, Value: r.Value, Timestamp: r.Timestamp}
-		for _, h := range r.Headers {
-			msg.Headers = append(msg.Headers, intake.Header(h))
+	now := time.Now()
+	for i, m := range messages {
+		msg := intake.Message{Position: broker.Position{Dataset: bench.Dataset}, Value: m.Value, Timestamp: now}
+		for k, v := range m.Headers {
+			msg.Headers = append(msg.Headers, intake.Header{Key: k, Value: []byte(v)})
 		}
 		if rejected := ds.Accept(&msg, ring, &accepted[i], &doc); rejected != nil {
 			return 0, rejected
