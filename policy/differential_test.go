@@ -113,3 +113,35 @@ func written(f Form) string {
 	}
 	return b.String()
 }
+
+// FuzzCompiled looks for a policy, terms and facts that the compiled form answers
+// otherwise. Policy 0 is the embedded one.
+func FuzzCompiled(f *testing.F) {
+	for seed := range uint64(4) {
+		f.Add(uint64(0), seed, seed)
+		f.Add(seed, seed, seed)
+	}
+	embedded, err := Compile(Embedded())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, policy, terms, facts uint64) {
+		e := embedded
+		if policy != 0 {
+			var err error
+			if e, err = Compile(randomPolicy(cases.New(policy))); err != nil {
+				t.Skip()
+			}
+		}
+		p := prepare(t, e, cases.New(terms).Terms())
+		_ = p.Compile(t.Context())
+		for s, i := cases.New(facts), 0; i < 5; i++ {
+			f := s.Facts(p.Terms())
+			want, wantErr := p.DecideFull(t.Context(), f)
+			have, haveErr := p.Decide(t.Context(), f, nil)
+			if said(have, haveErr) != said(want, wantErr) || have != want {
+				t.Fatalf("compiled %s %v\nfull     %s %v\n%s", said(have, haveErr), haveErr, said(want, wantErr), wantErr, written(p.Form()))
+			}
+		}
+	})
+}

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -399,8 +398,9 @@ func integer(n ast.Number) (int64, bool) {
 const (
 	// bigNumber: greater ones than this are neither counts nor places in a list.
 	bigNumber = int64(1) << 30
-	// Stand-ins for numbers begin here; no time is near.
-	standIns = math.MaxInt64 / 2
+	// Stand-ins for numbers begin here: beyond every time, and where a float64 still
+	// tells one from the next.
+	standIns = int64(1) << 52
 	// placeholder begins the stand-in of a text.
 	placeholder = "⟦"
 )
