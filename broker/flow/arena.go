@@ -35,7 +35,14 @@ func (a *arena) take(marked, out []byte) []byte {
 	return out[:len(out):len(out)]
 }
 
-func (a *arena) reset() { a.used = 0 }
+// release wipes what was taken, and has the room again.
+func (a *arena) release() {
+	for i := range a.used {
+		clear(a.chunks[i])
+		a.chunks[i] = a.chunks[i][:0]
+	}
+	a.used = 0
+}
 
 // slab holds a transaction's outgoing records and their headers, and is used
 // again for the next: Kafka's client has answered for each of them by then.

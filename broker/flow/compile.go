@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // compiler compiles the policy of new and changed subscriptions beside the
@@ -55,6 +56,9 @@ func (c *compiler) next() *route {
 	return nil
 }
 
+// longestCompile is what one subscription may take: the others wait for it.
+const longestCompile = 20 * time.Second
+
 // run compiles until ctx ends. What fails is said by the route's form.
 func (c *compiler) run(ctx context.Context, b *Broker) {
 	for ctx.Err() == nil {
@@ -66,7 +70,13 @@ func (c *compiler) run(ctx context.Context, b *Broker) {
 			}
 			continue
 		}
-		if err := r.prepared.Compile(ctx); err != nil && ctx.Err() == nil {
+		if !b.worlds.has(r) {
+			continue
+		}
+		turn, cancel := context.WithTimeout(ctx, longestCompile)
+		err := r.prepared.Compile(turn)
+		cancel()
+		if err != nil && ctx.Err() == nil {
 			b.log.Warn("policy is evaluated in full for this subscription", "subscription", r.terms.Subscription.ID, "err", err)
 		}
 	}

@@ -15,7 +15,8 @@ type Config struct {
 	// Group is the consumer group that all instances of one broker share.
 	Group string `yaml:"group"`
 	// Slot tells the instances of a group apart: its transactional ids are
-	// <group>-<slot>, <group>-<slot>/1 and so on, one a session. Give each instance its own, and the same one after a
+	// <group>-<slot>, <group>-<slot>/1 and so on, one a session: where Kafka has
+	// access lists, allow those that begin with <group>-<slot>. Give each instance its own, and the same one after a
 	// restart: then a transaction left open by a kill is ended at once, and
 	// not after TransactionTimeout. Two instances on one slot fence each other.
 	Slot string `yaml:"slot"`

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +39,9 @@ type Metrics struct {
 	forms         *formCounts
 
 	b *Broker
+
+	mu     sync.Mutex
+	owners map[topicPartition]int // sessions that have it
 }
 
 func newMetrics(b *Broker) *Metrics {
@@ -47,6 +51,7 @@ func newMetrics(b *Broker) *Metrics {
 	}
 	seconds := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
 	return &Metrics{
+		owners: map[topicPartition]int{},
 		forms: &formCounts{b, prometheus.NewDesc(ns+"_policy_subscriptions",
 			"Subscriptions by the form in which policy decides for them: compiled; pending, to be compiled yet; or full, because the compiler does not know all that is asked (datafordeler policy explain says what).",
 			[]string{"form"}, nil)},
@@ -132,10 +137,10 @@ func (m *Metrics) series(r *route) *series {
 }
 
 // committed counts a transaction, once it is one. sum is the caller's, to reuse.
-func (m *Metrics) committed(works []*work, sum *tally, compute, total time.Duration) {
+func (m *Metrics) committed(works []*work, sum *tally, now *world, compute, total time.Duration) {
 	m.compute.Observe(compute.Seconds())
 	m.transaction.Observe(total.Seconds())
-	sum.reset()
+	sum.reset(now)
 	for _, w := range works {
 		t, n := &w.tally, len(w.records)
 		t.records = int64(n)
@@ -167,8 +172,22 @@ func (m *Metrics) committed(works []*work, sum *tally, compute, total time.Durat
 	m.b.totals.add(sum)
 }
 
-// forget drops the lag of a partition that is no longer this instance's.
+// own notes that a session has taken a partition over.
+func (m *Metrics) own(tp topicPartition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.owners[tp]++
+}
+
+// forget drops the lag of a partition that no session of this instance has any
+// more. One may learn that it lost a partition after another has taken it over.
 func (m *Metrics) forget(tp topicPartition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.owners[tp]--; m.owners[tp] > 0 {
+		return
+	}
+	delete(m.owners, tp)
 	if ds, ok := m.b.topics.SourceDataset(tp.topic); ok {
 		m.lag.DeleteLabelValues(ds, strconv.Itoa(int(tp.partition)))
 	}

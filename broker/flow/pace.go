@@ -25,14 +25,19 @@ func (p *pace) begin(now time.Time, records int) {
 	p.begun, p.full = now, records >= p.limit
 }
 
-// end takes a lesson from a transaction that has ended.
-func (p *pace) end(c Config, records int, took time.Duration) {
-	if took <= 0 || records == 0 {
+// end takes a lesson from a transaction that has ended. What of it is computing
+// grows with its records; what is not, above all Kafka's part, is there for few
+// records as for many. That part is not to be bought down with small transactions:
+// computing may always take as long as it.
+func (p *pace) end(c Config, records int, computed, took time.Duration) {
+	if computed <= 0 || records == 0 {
 		return
 	}
-	fits := int(min(float64(records)*float64(c.TransactionTime)/float64(took), float64(c.MaxRecords)))
+	fixed := took - computed
+	room := max(c.TransactionTime-fixed, fixed)
+	fits := int(min(float64(records)*float64(room)/float64(computed), float64(c.MaxRecords)))
 	switch {
-	case took > c.TransactionTime: // too long, however few they were
+	case computed > room: // too long, however few they were
 		p.limit = min(p.limit, (p.limit+fits)/2)
 	case p.full:
 		p.limit = min(2*p.limit, fits)

@@ -17,10 +17,17 @@ type fetchPool struct {
 // keptBytes bounds what one slice in the pool may hold on to.
 const keptBytes = 4 << 20
 
+// tooLarge reports whether a slice is not to be lent for so little: the client
+// wipes all of it when it comes back.
+func tooLarge(have, need int) bool { return have > 8*need+64<<10 }
+
 // GetDecompressBytes implements kgo.PoolDecompressBytes.
 func (p *fetchPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
 	if b, ok := p.bytes.Get().(*[]byte); ok {
-		return *b
+		if !tooLarge(cap(*b), 4*len(compressed)) {
+			return *b
+		}
+		p.bytes.Put(b)
 	}
 	return make([]byte, 0, min(4*len(compressed), keptBytes))
 }
@@ -34,8 +41,11 @@ func (p *fetchPool) PutDecompressBytes(b []byte) {
 
 // GetRecords implements kgo.PoolRecords.
 func (p *fetchPool) GetRecords(n int) []kgo.Record {
-	if r, ok := p.records.Get().(*[]kgo.Record); ok && cap(*r) >= n {
-		return (*r)[:n]
+	if r, ok := p.records.Get().(*[]kgo.Record); ok {
+		if cap(*r) >= n && !tooLarge(cap(*r), 64*n) {
+			return (*r)[:n]
+		}
+		p.records.Put(r)
 	}
 	return make([]kgo.Record, n)
 }

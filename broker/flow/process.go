@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -73,7 +74,7 @@ var (
 // pending entries in the partition's window, which commit or abort decides.
 func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 	p := w.part
-	w.reset()
+	w.reset(in.world)
 	w.batch.Reset(deliver.BatchHeader{
 		Kind: broker.StreamDecision.String(), Dataset: p.dataset, TopicID: p.topicID, Partition: p.number,
 		First: p.next, Time: in.now, Revision: in.revision, Policy: in.world.digest, Period: in.period, Usage: p.usage,
@@ -109,8 +110,19 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 		}
 	}
 	w.batches = w.batch.Finish(w.end() - 1)
+	for _, v := range w.batches {
+		if len(v) > largestBatch {
+			return fmt.Errorf("%s/%d, offsets %d to %d: the decisions of one record take %d bytes, of which Kafka takes %d: "+
+				"it is in the scope of too many subscriptions; narrow some", p.topic, p.number, p.next, w.end()-1, len(v), largestBatch)
+		}
+	}
 	return nil
 }
+
+// largestBatch is what Kafka takes by default (max.message.bytes), with its own
+// framing off. Only a single record's decisions are ever larger than
+// deliver.MaxBatch.
+const largestBatch = 1_000_000
 
 // decide answers for every subscription in whose scope the record is.
 func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
@@ -323,18 +335,22 @@ func (w *work) release() {
 	clear(w.records)
 	clear(w.out)
 	clear(w.cuts[:cap(w.cuts)])
+	clear(w.headers[:cap(w.headers)])
 	w.records, w.out = w.records[:0], w.out[:0]
+	w.rec = broker.Record{Attributes: w.rec.Attributes[:0]}
+	w.doc.Forget()
 	w.slab.release()
+	w.arena.release()
 	w.batches = nil
 	w.batch.Release()
 }
 
-func (w *work) reset() {
+func (w *work) reset(now *world) {
 	w.out = w.out[:0]
 	w.batches = nil
 	w.until = time.Time{}
-	w.tally.reset()
-	w.arena.reset()
+	w.tally.reset(now)
+	w.arena.release()
 	w.memo.Reset()
 	if w.demand == nil {
 		w.demand = map[broker.AgreementID]int64{}

@@ -177,6 +177,10 @@ func (s *session) run(ctx context.Context) error {
 	beginning, cancel := context.WithTimeout(ctx, 2*b.cfg.TransactionTimeout)
 	_, _, err := s.txn.Client().ProducerID(beginning)
 	cancel()
+	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
+		return stop(fmt.Errorf("transactional id %s: this user may not write under it; allow all that begin with %q, "+
+			"for each session has one: %w", s.id, b.cfg.transactionalID(0), err))
+	}
 	if errors.Is(err, kerr.InvalidTransactionTimeout) {
 		return stop(fmt.Errorf("transaction_timeout: Kafka does not take %v; choose one that it does (transaction.max.timeout.ms): %w", b.cfg.TransactionTimeout, err))
 	}
@@ -329,6 +333,7 @@ func (s *session) sync(ctx context.Context) error {
 			return fmt.Errorf("taking over %s/%d: %w", tp.topic, tp.partition, err)
 		}
 		s.loaded[tp] = loadedPartition{p, gen}
+		s.broker.metrics.own(tp)
 		s.broker.log.Info("partition taken over", "topic", tp.topic, "partition", tp.partition,
 			"offset", p.next, "revision", p.committed)
 	}

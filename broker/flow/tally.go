@@ -15,6 +15,7 @@ type tally struct {
 	asked                                  int           // how often
 
 	rejected map[broker.RejectionCode]int64
+	of       *world               // whose routes subs has
 	subs     map[*route]*subTally // kept from one transaction to the next
 	touched  []*subTally          // those of this one
 	gen      uint64               // this one
@@ -44,19 +45,17 @@ func (t *tally) timePolicy() bool {
 	return t.asked%policySample == 1
 }
 
-// subsKept bounds what is kept of subscriptions that may be gone.
-const subsKept = 1 << 16
-
-func (t *tally) reset() {
+// reset begins anew, for the routes of a world: those of another are let go of.
+func (t *tally) reset(now *world) {
 	t.records, t.outOfScope, t.repeated, t.bytesIn, t.policy = 0, 0, 0, 0, 0
 	if t.rejected == nil {
 		t.rejected = map[broker.RejectionCode]int64{}
 	}
-	if t.subs == nil || len(t.subs) > subsKept {
-		t.subs = map[*route]*subTally{}
+	clear(t.touched)
+	if t.subs == nil || t.of != now {
+		t.of, t.subs = now, map[*route]*subTally{}
 	}
 	clear(t.rejected)
-	clear(t.touched)
 	t.touched = t.touched[:0]
 	t.gen++
 }

@@ -26,6 +26,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	defer func() {
 		for _, w := range works {
 			w.release()
+			w.part = nil // it may be another's next
 		}
 	}()
 	begun, records := time.Now(), 0
@@ -107,8 +108,8 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		p.usage = maps.Clone(w.batch.Usage())
 		p.marks, _ = floor(append(p.marks, written[w]...), p.window.Floor(p.next))
 	}
-	s.pace.end(b.cfg, records, time.Since(begun))
-	b.metrics.committed(works, &s.sum, computed, time.Since(begun))
+	s.pace.end(b.cfg, records, computed, time.Since(begun))
+	b.metrics.committed(works, &s.sum, in.world, computed, time.Since(begun))
 	b.log.Debug("transaction committed", "records", records, "partitions", len(works),
 		"revision", in.revision, "computed", computed, "total", time.Since(begun))
 	return nil

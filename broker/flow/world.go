@@ -71,6 +71,13 @@ func (ws *worlds) at(st *registry.State) (*world, error) {
 	return w, nil
 }
 
+// has reports whether a route is still one of the newest world's.
+func (ws *worlds) has(r *route) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.newest != nil && ws.newest.routes[r.terms] == r
+}
+
 // forms counts the subscriptions by the form in which policy decides for them.
 func (ws *worlds) forms() map[policy.State]int {
 	ws.mu.Lock()

@@ -100,6 +100,9 @@ type tableEntry struct{ hash, object, node uint32 }
 // Data is what was parsed. The slice is the caller's own.
 func (d *Doc) Data() []byte { return d.data }
 
+// Forget lets go of the document, and keeps room for the next.
+func (d *Doc) Forget() { d.data, d.nodes = nil, d.nodes[:0] }
+
 // Len is the number of nodes; 0 before and after a failed Parse. Node 0 is the root.
 func (d *Doc) Len() int { return len(d.nodes) }
 

@@ -73,6 +73,9 @@ func TestTermsCarriedOnAreTermsMadeAnew(t *testing.T) {
 					case broker.LegalBasis:
 						x.Title += "x"
 						v = x
+					case broker.Dataset:
+						x.Title += "x"
+						v = x
 					case broker.Organisation:
 						x.Name += "x"
 						v = x
