@@ -48,6 +48,7 @@ func benchCases() map[string]struct {
 		"consent-missing": {consent, sampleFacts()},
 		"consent-given":   {consent, consented},
 		"7-bases":         {many(), consented},
+		"20-bases":        {manyBases()["20 mixed"], consented},
 	}
 }
 

@@ -294,26 +294,52 @@ served_with_consent if {
 # description: |
 #   Each is a set of bases (by their place in input.bases) that together cover all
 #   sides, and none of which could be left out. One alternative is enough.
-alternatives := {alternative |
-	all := choices
-	some alternative in all
-	count({other | some other in all; other != alternative; other & alternative == other}) == 0
+#
+#   A set shows by itself whether it is one: each member must cover a side that no
+#   other member does. So a basis for all sides stands alone; two make a pair when
+#   together they cover all sides and neither does so alone; three have one side
+#   each. Sets are not held against one another, nor are bases tried that cannot
+#   belong together: an agreement may list many.
+#
+#   The rules that this one stands on are named once: partial evaluation walks through
+#   every mention anew.
+alternatives := union({alone, pairs, triples}) if {
+	all := sides
+	by := kinds
+	alone := {{i} |
+		some one, members in by
+		all - one == set()
+		some i in members
+	}
+	pairs := {{i, j} |
+		some one, firsts in by
+		missing := all - one
+		missing != set()
+		some other, seconds in by
+		missing - other == set()
+		all - other != set()
+		some i in firsts
+		some j in seconds
+	}
+	triples := {{i, j, k} |
+		"confidentiality" in all
+		some i in by[{"disclosure"}]
+		some j in by[{"collection"}]
+		some k in by[{"confidentiality"}]
+	}
 }
 
-# One basis for each side, in all ways. The rules that others stand on are named
-# once in each body: partial evaluation walks through every mention anew.
-choices := {{i, j, k} |
-	by := covering
-	some i in by.disclosure
-	some j in by.collection
-	some k in by.confidentiality
-} if not public
+# What needs a legal basis.
+sides := {"disclosure", "collection", "confidentiality"} if not public
 
-choices := {{i, j} |
-	by := covering
-	some i in by.disclosure
-	some j in by.collection
-} if public
+sides := {"disclosure", "collection"} if public
+
+# Bases, together with those that cover the same sides. Of that there are few kinds,
+# however many the bases.
+kinds[covered] contains i if {
+	some i in covering_bases
+	covered := {"disclosure", "collection", "confidentiality"} & {side | some side in input.bases[i].sides}
+}
 
 # The bases that cover each side; a side that none covers is not there.
 covering[side] contains i if {

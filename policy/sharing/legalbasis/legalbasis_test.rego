@@ -74,6 +74,39 @@ test_two_statutes_together if {
 		with input.cases as [sample.valid]
 }
 
+for_sides(sides) := changed(sample.statute, {"sides": sides})
+
+# Which sets of bases are alternatives, by what each basis is for.
+test_alternatives if {
+	every case in [
+		{"bases": [], "are": set()},
+		{"bases": [["disclosure", "collection"]], "are": set()},
+		{"bases": [three, three, ["collection"]], "are": {{0}, {1}}},
+		{"bases": [["disclosure"], ["collection"], ["confidentiality"], ["collection"]], "are": {{0, 1, 2}, {0, 2, 3}}},
+		{"bases": [["disclosure"], ["collection", "confidentiality"], ["collection"], three], "are": {{0, 1}, {3}}},
+		{"bases": [["disclosure", "collection"], ["collection", "confidentiality"], ["collection"]], "are": {{0, 1}}},
+		{"bases": [["disclosure", "disclosure"], ["x", "collection"], ["confidentiality", "x"]], "are": {{0, 1, 2}}},
+	] {
+		bases := [for_sides(sides) | some sides in case.bases]
+		legalbasis.alternatives == case.are with input as sample.in_order with input.bases as bases
+	}
+}
+
+test_alternatives_public if {
+	every case in [
+		{"bases": [["disclosure", "collection"], three], "are": {{0}, {1}}},
+		{"bases": [["disclosure"], ["collection"], ["confidentiality"]], "are": {{0, 1}}},
+		{"bases": [["disclosure", "confidentiality"], ["collection"], ["confidentiality"]], "are": {{0, 1}}},
+	] {
+		bases := [for_sides(sides) | some sides in case.bases]
+		legalbasis.alternatives == case.are with input as sample.in_order
+			with input.dataset.accessRights as "PUBLIC"
+			with input.bases as bases
+	}
+}
+
+three := ["disclosure", "collection", "confidentiality"]
+
 test_a_superfluous_statute_does_not_carry if {
 	carried(["statute"]) with input as sample.in_order
 		with input.bases as [sample.statute, changed(sample.per_case, {"sides": ["collection"]})]
