@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
@@ -112,9 +113,9 @@ func (c *Copy) settle(ctx context.Context, members int) error {
 	defer tick.Stop()
 	for {
 		groups, err := adm.DescribeGroups(ctx, c.Group)
-		if err != nil {
+		if err != nil && !errors.Is(err, kerr.CoordinatorNotAvailable) && !errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator) {
 			return fmt.Errorf("describing group %s: %w", c.Group, err)
-		}
+		} // a Kafka that never had a group makes its offsets topic first
 		topics, err := adm.ListTopics(ctx, c.Source)
 		if err != nil {
 			return err
