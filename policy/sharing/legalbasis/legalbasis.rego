@@ -308,16 +308,15 @@ alternatives := union({alone, pairs, triples}) if {
 	by := kinds
 	alone := {{i} |
 		some one, members in by
-		all - one == set()
+		all & one == all
 		some i in members
 	}
 	pairs := {{i, j} |
 		some one, firsts in by
-		missing := all - one
-		missing != set()
+		all & one != all
 		some other, seconds in by
-		missing - other == set()
-		all - other != set()
+		all & other != all
+		all & (one | other) == all
 		some i in firsts
 		some j in seconds
 	}
