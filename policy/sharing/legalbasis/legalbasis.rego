@@ -302,7 +302,8 @@ served_with_consent if {
 #   belong together: an agreement may list many.
 #
 #   The rules that this one stands on are named once: partial evaluation walks through
-#   every mention anew.
+#   every mention anew. A difference of sets would be shorter, but is also subtraction,
+#   and agreements do not share their compiled form where a policy may subtract.
 alternatives := union({alone, pairs, triples}) if {
 	all := sides
 	by := kinds
