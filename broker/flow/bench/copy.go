@@ -172,6 +172,7 @@ func (r *run) session(ctx context.Context, session *kgo.GroupTransactSession) er
 		if err != nil {
 			return err
 		}
+		computed := time.Since(begun)
 		if err := session.Begin(); err != nil {
 			return fmt.Errorf("beginning a transaction: %w", err)
 		}
@@ -200,18 +201,21 @@ func (r *run) session(ctx context.Context, session *kgo.GroupTransactSession) er
 			r.end()
 			return nil
 		}
-		limit = r.fit(limit, n, time.Since(begun))
+		limit = r.fit(limit, n, computed, time.Since(begun))
 	}
 }
 
-// fit is how many records the next transaction may have.
-func (r *run) fit(limit, n int, took time.Duration) int {
-	if r.Time == 0 || took <= 0 {
+// fit is how many records the next transaction may have, by the broker's own rule
+// (flow.pace): what grows with the records is held to Time, or to as long as the
+// rest takes.
+func (r *run) fit(limit, n int, computed, took time.Duration) int {
+	if r.Time == 0 || computed <= 0 {
 		return limit
 	}
-	fits := int(min(float64(n)*float64(r.Time)/float64(took), float64(r.MaxRecords)))
+	room := max(r.Time-(took-computed), took-computed)
+	fits := int(min(float64(n)*float64(room)/float64(computed), float64(r.MaxRecords)))
 	switch {
-	case took > r.Time:
+	case computed > room:
 		limit = min(limit, (limit+fits)/2)
 	case n >= limit:
 		limit = min(2*limit, fits)

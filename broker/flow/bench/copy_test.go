@@ -79,19 +79,20 @@ func TestCopyBySeveralSessions(t *testing.T) {
 func TestCopyFits(t *testing.T) {
 	r := run{Copy: &Copy{MaxRecords: 1000, Time: 100 * time.Millisecond}}
 	for _, c := range []struct {
-		limit, n int
-		took     time.Duration
-		want     int
+		limit, n       int
+		computed, took time.Duration
+		want           int
 	}{
-		{400, 400, 10 * time.Millisecond, 800},  // full and fast
-		{400, 300, 10 * time.Millisecond, 400},  // not full: nothing learnt
-		{800, 800, 10 * time.Millisecond, 1000}, // the most
-		{800, 800, 400 * time.Millisecond, 500}, // half way to the 200 that fit
-		{120, 100, 10 * time.Second, 100},       // the least
-		{400, 400, 80 * time.Millisecond, 500},  // no more than fit
+		{400, 400, 10 * time.Millisecond, 10 * time.Millisecond, 800},   // full and fast
+		{400, 300, 10 * time.Millisecond, 10 * time.Millisecond, 400},   // not full: nothing learnt
+		{800, 800, 10 * time.Millisecond, 10 * time.Millisecond, 1000},  // the most
+		{800, 800, 400 * time.Millisecond, 400 * time.Millisecond, 500}, // half way to the 200 that fit
+		{120, 100, 10 * time.Second, 10 * time.Second, 100},             // the least
+		{400, 400, 80 * time.Millisecond, 80 * time.Millisecond, 500},   // no more than fit
+		{400, 400, 10 * time.Millisecond, 900 * time.Millisecond, 800},  // a slow commit is not bought down
 	} {
-		if got := r.fit(c.limit, c.n, c.took); got != c.want {
-			t.Errorf("fit(%d, %d, %v) = %d, want %d", c.limit, c.n, c.took, got, c.want)
+		if got := r.fit(c.limit, c.n, c.computed, c.took); got != c.want {
+			t.Errorf("fit(%d, %d, %v, %v) = %d, want %d", c.limit, c.n, c.computed, c.took, got, c.want)
 		}
 	}
 }
