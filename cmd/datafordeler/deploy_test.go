@@ -175,7 +175,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {
