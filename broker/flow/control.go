@@ -34,7 +34,8 @@ type Control struct {
 	changed chan struct{}   // closed and replaced at each fold
 	err     error           // why folding stopped; the instance must stop too
 
-	done chan struct{}
+	appending chan struct{} // held by the one that appends
+	done      chan struct{}
 }
 
 // fateKept bounds how many events back an appender can learn its event's fate.
@@ -55,7 +56,8 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	}
 	c := &Control{
 		engine: engine, topic: topics.Control(), client: client, log: log,
-		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}), done: make(chan struct{}),
+		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}),
+		appending: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(client), c.topic)
 	if err != nil {
@@ -197,8 +199,15 @@ var ErrConflict = errors.New("the registry kept changing while this change was b
 // all of them lose, and plan is asked again on the new state. It returns the
 // revision after the events, folded here. No events is no change.
 func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
-	const tries = 100
-	for try := range tries {
+	// One at a time from here: rivals in one process need not lose to each other.
+	select {
+	case c.appending <- struct{}{}:
+		defer func() { <-c.appending }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	const patience = time.Minute // what instances lease under load comes in between
+	for try, begun := 0, time.Now(); time.Since(begun) < patience; try++ {
 		if try > 0 {
 			// Rivals that lost together must not come again together.
 			wait := time.Duration(mathrand.IntN(1+min(try, 20)*5)) * time.Millisecond

@@ -42,7 +42,7 @@ func (b *Broker) lease(ctx context.Context, short []shortage) error {
 			if left <= 0 || missing <= 0 {
 				continue
 			}
-			amount := min(left, max(missing, left/256))
+			amount := min(left, max(missing, left/64))
 			taken[s.agreement] += amount
 			changes = append(changes, registry.LeaseBudget(s.agreement, s.topicID, s.partition, amount))
 		}
