@@ -31,7 +31,9 @@ func (a *arena) take(marked, out []byte) []byte {
 	if cap(marked) > 0 && cap(out) > 0 && &marked[:1][0] == &out[:1][0] {
 		c := &a.chunks[a.used-1]
 		*c = (*c)[:len(*c)+len(out)]
-	} // else it outgrew the room, and has memory of its own
+	} else { // it outgrew the room, and has memory of its own
+		clear(marked[:cap(marked)])
+	}
 	return out[:len(out):len(out)]
 }
 

@@ -1,9 +1,10 @@
 // Package flow owns what moves: the Kafka sessions, the goroutines, the order
 // and the transactions. It drives the stages, which are pure.
 //
-// One transaction of one instance:
+// An instance has several sessions, each a member of the group, which share what
+// is compiled from the registry. One transaction of one session:
 //
-//  1. poll records of the source partitions that the group gave this instance;
+//  1. poll records of the source partitions that the group gave this session;
 //  2. compute, under one revision of control and one reading of the clock, each
 //     partition's deliveries, rejections and decisions;
 //  3. produce them, commit the input's offsets with the revision in their
@@ -17,5 +18,8 @@
 //     partition.go;
 //   - a withdrawal that does not bind: barrier.go, idle.go, metadata.go;
 //   - a registry change that is not seen: control.go;
+//   - a partition that is readable no further: settle.go, lost.go;
+//   - what is compiled of the registry, and when: world.go, compile.go;
+//   - how large transactions are, and how often: pace.go;
 //   - a wrong outcome: process.go hands each stage its arguments.
 package flow

@@ -18,6 +18,10 @@ func TestReleaseWipes(t *testing.T) {
 		start := w.arena.mark(arenaChunk / 2)
 		kept = append(kept, w.arena.take(start, append(start, "a person's income"...)))
 	}
+	start := w.arena.mark(100) // it outgrows the room: what was written there first goes too
+	first := append(start, "a person's income"...)
+	kept = append(kept, first[:len(first):len(first)])
+	w.arena.take(start, make([]byte, arenaChunk+1))
 	r := w.slab.record()
 	r.Value, r.Headers = kept[0], append(w.slab.headers(1), kgo.RecordHeader{Key: "k", Value: kept[1]})
 	headers := r.Headers

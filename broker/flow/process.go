@@ -259,6 +259,8 @@ func (w *work) cut(by *minimise.Projection) *cut {
 	c := cut{by: by, shielded: shielded, err: err}
 	if err == nil {
 		c.value = w.arena.take(start, out)
+	} else {
+		clear(start[:cap(start)]) // what was written before the error
 	}
 	w.cuts = append(w.cuts, c)
 	return &w.cuts[len(w.cuts)-1]
