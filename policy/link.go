@@ -346,7 +346,7 @@ func (l *linker) test(c *comparison) (test, bool) {
 	if ca.from == factKind {
 		t := test{form: ofKinds, a: a}
 		for kind := range kinds {
-			if holdsText(op, broker.RecordKind(kind).String(), v) {
+			if holds(op, broker.RecordKind(kind).String(), v) {
 				t.low |= 1 << kind
 			}
 		}

@@ -126,9 +126,9 @@ func (in *facts) passes(t *test) bool {
 	case textFrom:
 		return in.text(t.a) >= t.text
 	case numberPair:
-		return holdsNumber(t.op, in.numbers[t.a.from], in.numbers[t.b.from])
+		return holds(t.op, in.numbers[t.a.from], in.numbers[t.b.from])
 	case textPair:
-		return holdsText(t.op, in.text(t.a), in.text(t.b))
+		return holds(t.op, in.text(t.a), in.text(t.b))
 	}
 	return false
 }
@@ -149,25 +149,7 @@ func (in *facts) text(s side) string {
 	return ""
 }
 
-func holdsNumber(op op, a, b int64) bool {
-	switch op {
-	case opEq:
-		return a == b
-	case opNe:
-		return a != b
-	case opLt:
-		return a < b
-	case opLe:
-		return a <= b
-	case opGt:
-		return a > b
-	case opGe:
-		return a >= b
-	}
-	return false
-}
-
-func holdsText(op op, a, b string) bool {
+func holds[T int64 | string](op op, a, b T) bool {
 	switch op {
 	case opEq:
 		return a == b
