@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +139,15 @@ func (s SASL) Password() (string, error) {
 // about single requests, so they count as debugging here.
 type clientLog struct{ log *slog.Logger }
 
+// harmless are the library's warnings of what is no fault here, by how they
+// begin. A warning that nobody can act on hides the next one that matters.
+var harmless = []string{
+	// A commit of the revision for idle partitions was answered while the group
+	// handed out its partitions anew. What is committed is committed; the library
+	// has only lost the place where it would have noted it, which nobody reads.
+	"received an OffsetCommitResponse after our group session has ended",
+}
+
 func (l clientLog) Level() kgo.LogLevel {
 	ctx := context.Background()
 	switch {
@@ -157,6 +167,9 @@ func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 		to = slog.LevelError
 	case kgo.LogLevelWarn:
 		to = slog.LevelWarn
+		if slices.ContainsFunc(harmless, func(begins string) bool { return strings.HasPrefix(msg, begins) }) {
+			to = slog.LevelDebug
+		}
 	}
 	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
 }
