@@ -66,6 +66,7 @@ const (
 	PolicyActivated    Type = "policy.activated"    // Policy
 	KeystoreRegistered Type = "keystore.registered" // Keystore
 	BudgetLeased       Type = "budget.leased"       // Lease
+	LedgerRegistered   Type = "ledger.registered"   // Ledger
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -94,6 +95,16 @@ type Policy struct {
 // both win.
 type Keystore struct {
 	Check    string `json:"check"`
+	Replaces string `json:"replaces,omitempty"`
+}
+
+// Ledger is the name and the public key by which the ledger's heads are signed,
+// as a verifier key of C2SP signed-note. Every instance that signs must hold its
+// secret half. Replaces is the key registered before, "" for the first: a swapped
+// key cannot come in unseen.
+type Ledger struct {
+	Origin   string `json:"origin"`
+	Key      string `json:"key"`
 	Replaces string `json:"replaces,omitempty"`
 }
 
@@ -229,6 +240,8 @@ func empty(t Type) (payload, bool) {
 		return new(Keystore), true
 	case BudgetLeased:
 		return new(Lease), true
+	case LedgerRegistered:
+		return new(Ledger), true
 	}
 	return nil, false
 }
@@ -326,6 +339,9 @@ func ActivatePolicy(p Policy) Change { return change(PolicyActivated, p) }
 func RegisterKeystore(check, replaces string) Change {
 	return change(KeystoreRegistered, Keystore{check, replaces})
 }
+
+// RegisterLedger ties the control topic to the key that signs its ledger.
+func RegisterLedger(l Ledger) Change { return change(LedgerRegistered, l) }
 
 // LeaseBudget asks for amount more deliveries under an agreement's ceiling.
 func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount int64) Change {

@@ -48,6 +48,7 @@ func everything(t *testing.T) (*State, []Event) {
 		ActivatePolicy(Policy{Digest: "0123", Modules: map[string]string{"b.rego": "package b", "a.rego": "package a"}}),
 		RegisterKeystore("4567", ""),
 		LeaseBudget("a", [16]byte{1, 2}, 3, 10),
+		RegisterLedger(Ledger{Origin: "datafordeler.example/log", Key: "datafordeler.example/log+0a1b2c3d+AQ=="}),
 	}
 	s := New()
 	events := must(s.Link(day(1).Add(time.Nanosecond), "test", changes...))
@@ -57,7 +58,7 @@ func everything(t *testing.T) (*State, []Event) {
 		types[e.Type] = true
 	}
 	for _, x := range []Type{OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut, DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased} {
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
 		}
@@ -66,8 +67,9 @@ func everything(t *testing.T) (*State, []Event) {
 }
 
 // The control topic is kept for ever. What version 1 wrote stands in a file; this
-// program reads it to the same state, and still writes the same bytes. When this
-// fails, raise Version and keep the file: do not write it anew.
+// program reads it to the same state, and still writes the same bytes. A new type
+// adds a line at its end. When this fails on a line that stands there, raise Version
+// and keep the file: do not write it anew.
 func TestFormatIsKept(t *testing.T) {
 	s, events := everything(t)
 	var lines []string

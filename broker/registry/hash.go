@@ -57,7 +57,7 @@ func (s *State) Hash() broker.Digest {
 	for _, part := range []any{
 		s.revision, s.structure, s.head,
 		s.Organisations(), s.Datasets(), s.Bases(), s.Packages(), s.Mailboxes(), s.Agreements(), s.Subscriptions(), s.Delegations(),
-		used, s.receivesFor, s.withdrawn, held, cases, consents, s.policy, s.policies, s.keystore,
+		used, s.receivesFor, s.withdrawn, held, cases, consents, s.policy, s.policies, s.keystore, s.ledger,
 	} {
 		if err := enc.Encode(part); err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON

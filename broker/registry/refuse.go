@@ -81,6 +81,15 @@ func (s *State) refuse(p payload, t Type) string {
 		case v.Replaces != s.keystore:
 			return fmt.Sprintf("the keystore registered is %q, not %q", s.keystore, v.Replaces)
 		}
+	case *Ledger:
+		switch {
+		case v.Origin == "" || v.Key == "":
+			return "a ledger is registered by its origin and its public key"
+		case v.Replaces != s.ledger.Key:
+			return fmt.Sprintf("the ledger's registered key is %q, not %q", s.ledger.Key, v.Replaces)
+		case s.ledger.Origin != "" && v.Origin != s.ledger.Origin:
+			return fmt.Sprintf("the ledger's origin is %q, and stays so: a key replaces a key of the same ledger", s.ledger.Origin)
+		}
 	case *Lease:
 		return s.refuseLease(v)
 	default:

@@ -144,6 +144,8 @@ func (s *story) do(command, body string) string {
 		return s.append(LeaseBudget(agreement, [16]byte{1}, int32(number(arg["partition"])), number(arg["amount"])))
 	case "keystore":
 		return s.append(RegisterKeystore(arg["check"], arg["replaces"]))
+	case "ledger":
+		return s.append(RegisterLedger(Ledger{Origin: arg["origin"], Key: arg["key"], Replaces: arg["replaces"]}))
 	case "policy":
 		return s.append(ActivatePolicy(Policy{Digest: arg["digest"], Modules: map[string]string{"a.rego": "package a"}}))
 	case "rival": // validates on this revision, and appends later

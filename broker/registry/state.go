@@ -31,6 +31,7 @@ type State struct {
 	policy   *Policy
 	policies map[string]broker.Revision // all ever active, by digest: when last
 	keystore string
+	ledger   Ledger
 
 	// resolved is made on the first read after a change of structure. Readers
 	// that share the lock may make it twice, and equal.
@@ -187,6 +188,8 @@ func (s *State) apply(p payload, t Type) (structural bool) {
 		s.policies[v.Digest] = s.revision
 	case *Keystore:
 		s.keystore = v.Check
+	case *Ledger:
+		s.ledger = *v
 	default:
 		s.catalogue.put(p)
 	}
@@ -328,6 +331,10 @@ func (s *State) PolicyActivated(digest string) (at broker.Revision, ok bool) {
 // Keystore is the fingerprint that every instance's keystore must have; "" before
 // one is registered.
 func (s *State) Keystore() string { return s.keystore }
+
+// Ledger is by what name and key the ledger's heads are signed; zero before the
+// first instance registered it.
+func (s *State) Ledger() Ledger { return s.ledger }
 
 // Granted is how much of an agreement's ceiling a partition has been leased.
 func (s *State) Granted(a broker.AgreementID, topicID [16]byte, partition int32) int64 {
