@@ -54,11 +54,15 @@ func (s *State) Hash() broker.Digest {
 	}
 	h := sha256.New()
 	enc := json.NewEncoder(h) // maps with text keys are written in order
-	for _, part := range []any{
+	parts := []any{
 		s.revision, s.structure, s.head,
 		s.Organisations(), s.Datasets(), s.Bases(), s.Packages(), s.Mailboxes(), s.Agreements(), s.Subscriptions(), s.Delegations(),
-		used, s.receivesFor, s.withdrawn, held, cases, consents, s.policy, s.policies, s.keystore, s.ledger,
-	} {
+		used, s.receivesFor, s.withdrawn, held, cases, consents, s.policy, s.policies, s.keystore,
+	}
+	if s.ledger != (Ledger{}) { // what was hashed before there were ledgers keeps its hash
+		parts = append(parts, s.ledger)
+	}
+	for _, part := range parts {
 		if err := enc.Encode(part); err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON
 		}
