@@ -32,9 +32,8 @@ type Broker struct {
 	metrics *Metrics
 	actor   string
 	// now is the clock. Tests set it.
-	now func() time.Time
-	// evidence says why deliveries must stop for want of evidence, or nil.
-	evidence func() error
+	now      func() time.Time
+	evidence Evidence
 
 	deliveryBuckets    atomic.Int32
 	decisionPartitions atomic.Int32
@@ -58,9 +57,19 @@ type Options struct {
 	Log     *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Evidence is asked before each transaction; an error holds deliveries
-	// until it is gone. nil is always well.
-	Evidence func() error
+	// Evidence is what becomes of the decisions; nil asks nobody.
+	Evidence Evidence
+}
+
+// Evidence follows decisions until they are evident. It is used by several
+// goroutines.
+type Evidence interface {
+	// Late is asked before each transaction; an error, which says why, holds
+	// deliveries until it is gone.
+	Late() error
+	// Decided is told of each committed record of decisions that was the last of
+	// its transaction in its partition of the topic decisions.
+	Decided(partition int32, offset int64)
 }
 
 // New makes an instance. It does nothing before Run.
@@ -236,7 +245,7 @@ func (b *Broker) gate() error {
 		}
 	}
 	if b.evidence != nil {
-		if err := b.evidence(); err != nil {
+		if err := b.evidence.Late(); err != nil {
 			return fmt.Errorf("deliveries are held for want of evidence: %w", err)
 		}
 	}

@@ -37,7 +37,7 @@ type harness struct {
 	client  *kgo.Client
 	log     *slog.Logger
 	// evidence is what the next broker is made with.
-	evidence func() error
+	evidence Evidence
 	names    map[broker.EventHash]string
 
 	mu   sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,14 +139,9 @@ func TestPolicyOfAnotherEvaluatorStops(t *testing.T) {
 func TestEvidenceHoldsDeliveries(t *testing.T) {
 	t.Parallel()
 	s := ready(t)
-	var missing atomic.Bool
-	missing.Store(true)
-	s.evidence = func() error {
-		if missing.Load() {
-			return errors.New("no checkpoint for 60 s")
-		}
-		return nil
-	}
+	e := &evidence{decided: map[int32]int64{}}
+	e.missing.Store(true)
+	s.evidence = e
 	s.start()
 	s.publishLine("id=e1 person=p1")
 	for s.broker.Held() == "" {
@@ -161,13 +157,43 @@ func TestEvidenceHoldsDeliveries(t *testing.T) {
 	if n := s.count(s.topics.Deliveries()) + s.count(s.topics.Decisions()); n != 0 {
 		t.Fatalf("%d records were written while evidence was missing", n)
 	}
-	missing.Store(false)
+	e.missing.Store(false)
 	s.drain(s.ctx)
 	s.stop()
+	if len(e.decided) != 1 {
+		t.Errorf("evidence was told of decisions in %d partitions, want 1", len(e.decided))
+	}
+	for partition, offset := range e.decided {
+		if err := read(s.ctx, s.engine, s.topics.Decisions(), partition, offset, offset+1, func(*kgo.Record) error { e.read++; return nil }); err != nil || e.read != 1 {
+			t.Errorf("evidence was told of decisions at %d/%d, where %d stand: %v", partition, offset, e.read, err)
+		}
+	}
 	if n := s.count(s.topics.Deliveries()); n != 1 {
 		t.Errorf("%d deliveries, want 1", n)
 	}
 	s.checkAll()
+}
+
+// evidence is an Evidence that a test holds back.
+type evidence struct {
+	missing atomic.Bool
+
+	mu      sync.Mutex
+	decided map[int32]int64 // partition of decisions → offset, as told last
+	read    int
+}
+
+func (e *evidence) Late() error {
+	if e.missing.Load() {
+		return errors.New("no checkpoint for 60 s")
+	}
+	return nil
+}
+
+func (e *evidence) Decided(partition int32, offset int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.decided[partition] = offset
 }
 
 // A consent that ends between the decision and the commit carries no delivery:

@@ -106,7 +106,10 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		p.next = w.end()
 		p.committed, p.stored, p.last = in.revision, true, in.now
 		p.usage = maps.Clone(w.batch.Usage())
-		p.marks, _ = floor(append(p.marks, written[w]...), p.window.Floor(p.next))
+		p.marks, _ = floor(append(p.marks, written[w].mark), p.window.Floor(p.next))
+		if b.evidence != nil {
+			b.evidence.Decided(written[w].partition, written[w].last)
+		}
 	}
 	s.pace.end(b.cfg, records, computed, time.Since(begun))
 	b.metrics.committed(works, &s.sum, in.world, computed, time.Since(begun))
@@ -248,8 +251,15 @@ func notBefore(now, latest time.Time) (time.Time, error) {
 	}
 }
 
+// place is where a work's batches of decisions went.
+type place struct {
+	mark      mark
+	partition int32 // of the topic decisions
+	last      int64 // offset of the last of them
+}
+
 // produce writes everything; it returns where the batches of decisions went.
-func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark, error) {
+func (s *session) produce(ctx context.Context, works []*work) (map[*work]place, error) {
 	var mu sync.Mutex
 	var failed error
 	fail := func(err error) {
@@ -266,7 +276,7 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 		}
 		wg.Done()
 	}
-	written := map[*work][]mark{}
+	written := map[*work]place{}
 	decisions := make(map[*work][]*kgo.Record, len(works))
 	for _, w := range works {
 		wg.Add(len(w.out) + len(w.batches))
@@ -284,7 +294,8 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 		return nil, failed
 	}
 	for _, w := range works {
-		written[w] = []mark{{first: w.part.next, decisions: decisions[w][0].Offset}}
+		all := decisions[w]
+		written[w] = place{mark{first: w.part.next, decisions: all[0].Offset}, all[0].Partition, all[len(all)-1].Offset}
 	}
 	return written, nil
 }
@@ -292,7 +303,7 @@ func (s *session) produce(ctx context.Context, works []*work) (map[*work][]mark,
 // stamp writes each partition's metadata into the commit of its offset. The
 // client may name partitions of which this transaction has nothing; they stay
 // where they are, and take the revision along.
-func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work][]mark) (idle []*partition, err error) {
+func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev broker.Revision, written map[*work]place) (idle []*partition, err error) {
 	if err := asMember(req.MemberID, req.Generation); err != nil {
 		return nil, err
 	}
@@ -320,7 +331,11 @@ func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev bro
 			if p.Offset != want {
 				return nil, fmt.Errorf("the commit of %s/%d is at offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
 			}
-			m := part.metadata(p.Offset, rev, written[w]...).String()
+			var marks []mark
+			if w != nil {
+				marks = []mark{written[w].mark}
+			}
+			m := part.metadata(p.Offset, rev, marks...).String()
 			p.Metadata = &m
 		}
 	}
