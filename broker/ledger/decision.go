@@ -156,7 +156,11 @@ func badLine(what string, line []byte) error {
 	if !bytes.HasPrefix(line, []byte(`{"v":1,`)) && bytes.HasPrefix(line, []byte(`{"v":`)) {
 		return &formatError{fmt.Sprintf("%s line in another format than 1: use a newer datafordeler", what)}
 	}
-	return &formatError{fmt.Sprintf("not a %s line in format 1, or not written as format 1 writes it", what)}
+	text := fmt.Sprintf("not a %s line, or not written in the one way that format 1 has", what)
+	if what == "entry" {
+		return &entryError{text}
+	}
+	return &rowError{text}
 }
 
 // scanned is what a verifier needs of a decision line. It shares the line's

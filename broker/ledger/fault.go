@@ -17,8 +17,7 @@ const (
 	RowChanged FaultName = "row_changed"
 	// EntryChanged: an entry contradicts itself or its head.
 	EntryChanged FaultName = "entry_changed"
-	// BatchMissing: a checkpoint covers more entries than there are, or an entry
-	// has more lines than follow it.
+	// BatchMissing: a checkpoint covers more entries than there are.
 	BatchMissing FaultName = "batch_missing"
 	// BatchOutOfOrder: an entry stands after one that it belongs before.
 	BatchOutOfOrder FaultName = "batch_out_of_order"
@@ -31,7 +30,8 @@ const (
 	// ControlBroken: control events do not follow from each other, or make
 	// another revision than their entry says.
 	ControlBroken FaultName = "control_broken"
-	// CheckpointRolledBack: a checkpoint is smaller than one before it.
+	// CheckpointRolledBack: a checkpoint is smaller than one before it, or the
+	// ledger than one that the verifier knows.
 	CheckpointRolledBack FaultName = "checkpoint_rolled_back"
 	// CheckpointForked: two signed checkpoints cannot be of one log.
 	CheckpointForked FaultName = "checkpoint_forked"
@@ -49,8 +49,8 @@ const (
 	NoCheckpoint FaultName = "no_checkpoint"
 	// UnknownFormat: something is not in a format that this program reads.
 	UnknownFormat FaultName = "unknown_format"
-	// Truncated: a file or stream ends in the middle, or is not the one that
-	// the manifest lists.
+	// Truncated: a file or stream ends in the middle of a line or of an entry's
+	// lines, or is not the one that the manifest lists.
 	Truncated FaultName = "truncated"
 )
 

@@ -8,25 +8,31 @@ import (
 
 // Report is what a verifier found, up to the first fault.
 type Report struct {
-	// What was read: entries of both types, their lines, and what these say.
-	Entries, Batches, Controls   int64
-	Lines, Decisions, Permits    int64
-	Records, OutOfScope          int64
-	Repeated, Rejected           int64
+	// What was read and fits: entries of both types and their lines.
+	Entries, Batches, Controls, Lines int64
+	// What the batches say, added up. Records is everything read from the
+	// sources; what is neither out of scope, repeated nor rejected was decided on.
+	Records, OutOfScope, Repeated, Rejected int64
+	Decisions, Permits                      int64
+	// ControlEvents were accepted; ControlLosers had lost to another writer.
 	ControlEvents, ControlLosers int64
 	Revision                     broker.Revision
-	From, To                     time.Time // of the batches
-	Ranges                       []Range
-	// Overlaps and Skips are what was labelled so, to be asked about.
-	Overlaps, Skips []Label
+	From, To                     time.Time // of the batches; zero when there is none
+	// Ranges are the source partitions, and how far they are accounted for.
+	Ranges []Range
+	// Overlaps and Skips are entries labelled so: no fault, and to be asked about.
+	// They count all, and list the first hundred.
+	Overlaps, Skips           []Label
+	OverlapCount, SkipCount   int64
+	OverlapTotal, SkippedSize int64 // source offsets
 
-	// Checkpoints that were read and fit.
+	// Checkpoints were read and fit.
 	Checkpoints int64
-	// Last is the newest checkpoint, and Cosigners who cosigned it.
+	// Last is the newest of them, and Cosigners who cosigned it.
 	Last      Checkpoint
 	Cosigners []string
-	// Counted is the newest checkpoint with as many cosignatures as are needed.
-	// Everything under it is what the verification says.
+	// Counted is the newest with as many cosignatures as are needed: what is
+	// under it is proved.
 	Counted          Checkpoint
 	CountedCosigners []string
 	// Awaiting are newer checkpoints with too few cosignatures, and Uncovered
@@ -35,6 +41,8 @@ type Report struct {
 
 	// Fault is the first fault; nil when there is none.
 	Fault *Fault
+
+	counted bool
 }
 
 // Label is a batch entry that is labelled as overlapping or skipping.
@@ -43,4 +51,57 @@ type Label struct {
 	Entry  int64
 	First  int64 // the batch's
 	Amount int64 // offsets decided before, or passed over
+}
+
+const maxLabels = 100
+
+func (r *Report) count(e *Entry, n int64) {
+	r.Entries++
+	r.Lines += e.Lines
+	if e.Type == ControlEntry {
+		r.Controls++
+		r.ControlEvents += e.Control.Events
+		r.ControlLosers += e.Lines - e.Control.Events
+		return
+	}
+	b := &e.Batch
+	r.Batches++
+	r.Records += b.Records
+	r.OutOfScope += b.OutOfScope
+	r.Repeated += b.Repeated
+	r.Rejected += b.Rejected
+	r.Decisions += b.Decisions
+	r.Permits += b.Permits
+	if r.From.IsZero() || b.Time.Before(r.From) {
+		r.From = b.Time
+	}
+	if b.Time.After(r.To) {
+		r.To = b.Time
+	}
+	where := Where{b.Dataset, b.TopicID, b.Partition}
+	if b.Overlap > 0 {
+		r.OverlapCount++
+		r.OverlapTotal += b.Overlap
+		if len(r.Overlaps) < maxLabels {
+			r.Overlaps = append(r.Overlaps, Label{where, n, b.First, b.Overlap})
+		}
+	}
+	if b.Skipped > 0 {
+		r.SkipCount++
+		r.SkippedSize += b.Skipped
+		if len(r.Skips) < maxLabels {
+			r.Skips = append(r.Skips, Label{where, n, b.First, b.Skipped})
+		}
+	}
+}
+
+// sign notes a checkpoint that fits.
+func (r *Report) sign(s *signed, need int) {
+	r.Checkpoints++
+	r.Last, r.Cosigners = s.Checkpoint, s.cosigners
+	if len(s.cosigners) >= need {
+		r.Counted, r.CountedCosigners, r.counted, r.Awaiting = s.Checkpoint, s.cosigners, true, 0
+	} else {
+		r.Awaiting++
+	}
 }
