@@ -30,11 +30,11 @@ type Report struct {
 	Checkpoints int64
 	// Last is the newest of them, and Cosigners who cosigned it.
 	Last      Checkpoint
-	Cosigners []string
+	Cosigners []Cosignature
 	// Counted is the newest with as many cosignatures as are needed: what is
 	// under it is proved.
 	Counted          Checkpoint
-	CountedCosigners []string
+	CountedCosigners []Cosignature
 	// Awaiting are newer checkpoints with too few cosignatures, and Uncovered
 	// the entries that are under no checkpoint that counts.
 	Awaiting, Uncovered int64

@@ -45,8 +45,11 @@ type Verifier struct {
 //     witness is valid; sizes never go back; the root is what the entries give;
 //   - the known checkpoints are of this log.
 func (v *Verifier) Run(ctx context.Context, src Source) (*Report, error) {
-	if v.Policy == nil || v.Policy.Log == nil {
-		return nil, errors.New("ledger: a verifier needs a policy with the log's key")
+	if v.Policy == nil {
+		return nil, errors.New("ledger: a verifier needs a policy: whom to trust")
+	}
+	if err := v.Policy.Check(); err != nil {
+		return nil, err
 	}
 	f := &folding{v: v, report: &Report{}, sequence: NewSequence(), last: -1}
 	if err := f.know(v.Known); err != nil {
@@ -157,7 +160,7 @@ func leafHash(line []byte) [32]byte {
 // signed is a checkpoint whose signatures were checked, or why not.
 type signed struct {
 	Checkpoint
-	cosigners []string
+	cosigners []Cosignature
 	err       error
 }
 
@@ -184,19 +187,30 @@ func checkpoints(ctx context.Context, src Source, policy *Policy, to chan<- sign
 	}
 }
 
-// open opens a signed checkpoint and names what is wrong with it.
-func open(policy *Policy, msg []byte) (Checkpoint, []string, error) {
+// open opens a signed checkpoint and names what is wrong with it. An error without
+// a name is about the policy.
+func open(policy *Policy, msg []byte) (Checkpoint, []Cosignature, error) {
+	if err := policy.Check(); err != nil {
+		return Checkpoint{}, nil, err
+	}
 	c, cosigners, err := policy.Open(msg)
 	if err == nil || NameOf(err) != "" {
 		return c, cosigners, err
 	}
 	f := fault(UnknownFormat, "%w", err)
+	if _, ok := errors.AsType[*note.InvalidSignatureError](err); ok {
+		f.Kind = BadSignature
+		return c, nil, f
+	}
+	n, err := note.Open(msg, note.VerifierList(policy.Log))
 	if _, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
 		f.Kind = WrongKey
-	} else if _, ok := errors.AsType[*note.InvalidSignatureError](err); ok {
-		f.Kind = BadSignature
+	} else if err == nil {
+		if c, err := ParseCheckpoint(n.Text); err == nil && c.Origin != policy.Origin {
+			f.Kind = WrongOrigin
+		}
 	}
-	return c, nil, f
+	return Checkpoint{}, nil, f
 }
 
 // folding is what a verifier knows of what it has read. It belongs to Run's
