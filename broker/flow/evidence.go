@@ -1,0 +1,54 @@
+package flow
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/ledger"
+)
+
+// ledgerHead is what of a batch's header is evidence: all of it but what every
+// decision says for itself.
+func ledgerHead(h *deliver.BatchHeader) ledger.Head {
+	var rejected []int64
+	if len(h.RejectedAt) > 0 {
+		rejected = make([]int64, len(h.RejectedAt))
+		for i, at := range h.RejectedAt {
+			rejected[i] = h.First + at
+		}
+	}
+	return ledger.Head{
+		Kind: h.Kind, Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, First: h.First, Last: h.Last,
+		Records: h.Records, OutOfScope: h.OutOfScope, Repeated: h.Repeated, Rejected: h.Rejected, RejectedAt: rejected,
+		Limits: ledger.Limits(h.Limits), Usage: h.Usage, Period: h.Period, Policy: h.Policy, Revision: h.Revision, Time: h.Time,
+	}
+}
+
+// Evidence makes the entry and the lines of a record of decisions, as it stands at
+// a place of the topic decisions. It calls line for the head and then for each
+// decision; the bytes are valid until line returns. Nil for line gives the entry
+// alone. Overlap and Skipped are for ledger.Sequence to label.
+//
+// The sequencer, an export and a proof all make lines here, so they are the same.
+func Evidence(b *ledger.Builder, at ledger.Place, value []byte, line func([]byte) error) (ledger.Entry, error) {
+	if line == nil {
+		line = func([]byte) error { return nil }
+	}
+	fail := func(err error) (ledger.Entry, error) {
+		return ledger.Entry{}, fmt.Errorf("decisions, partition %d, offset %d: %w", at.Partition, at.Offset, err)
+	}
+	header, _, err := deliver.DecodeHeader(value)
+	if err != nil {
+		return fail(err)
+	}
+	head := ledgerHead(&header)
+	if err := line(b.Begin(&head, at, sha256.Sum256(value))); err != nil {
+		return fail(err)
+	}
+	if _, err := deliver.Decode(value, func(d *broker.Decision) error { return line(b.Add(d)) }); err != nil {
+		return fail(err)
+	}
+	return b.End(), nil
+}
