@@ -50,8 +50,11 @@ const (
 	// UnknownFormat: something is not in a format that this program reads.
 	UnknownFormat FaultName = "unknown_format"
 	// Truncated: a file or stream ends in the middle of a line or of an entry's
-	// lines, or is not the one that the manifest lists.
+	// lines.
 	Truncated FaultName = "truncated"
+	// FileChanged: a file of an archive cannot be unpacked, is missing, or is not
+	// the one that the manifest lists.
+	FileChanged FaultName = "file_changed"
 )
 
 // Fault is the first thing found wrong with a ledger, and where.
@@ -105,6 +108,9 @@ func NameOf(err error) FaultName {
 func fault(kind FaultName, format string, args ...any) *Fault {
 	return &Fault{Kind: kind, Entry: -1, Line: -1, Checkpoint: -1, Err: fmt.Errorf(format, args...)}
 }
+
+// NewFault makes a fault for what reads a ledger from somewhere, such as an archive.
+func NewFault(kind FaultName, format string, args ...any) *Fault { return fault(kind, format, args...) }
 
 func (f *Fault) at(entry, line int64) *Fault { f.Entry, f.Line = entry, line; return f }
 

@@ -256,7 +256,13 @@ func OwnPolicy(checkpoint []byte, keys []string) (*Policy, error) {
 	if err != nil {
 		return nil, fault(UnknownFormat, "%w", err)
 	}
-	policy := &Policy{Origin: c.Origin}
+	return NewPolicy(c.Origin, keys, 0)
+}
+
+// NewPolicy trusts keys by their text: the log's first, then witnesses', need of
+// whom must have cosigned.
+func NewPolicy(origin string, keys []string, need int) (*Policy, error) {
+	policy := &Policy{Origin: origin, Need: need}
 	for i, k := range keys {
 		v, err := ParseVerifier(k)
 		if err != nil {

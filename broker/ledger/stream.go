@@ -9,7 +9,8 @@ import (
 )
 
 // Source hands a verifier a ledger, in order. What it returns is valid until the
-// next call of the same method. io.EOF is the end. It is used by one goroutine.
+// next call: of Entry or Line, or of Checkpoint. io.EOF is the end. Entry and Line
+// are called from one goroutine, Checkpoint from another.
 type Source interface {
 	// Entry is the next entry's line. The lines of the one before were read.
 	Entry() ([]byte, error)
@@ -22,22 +23,22 @@ type Source interface {
 // Stream is a Source of two streams of text: one of entries, each line followed by
 // its lines; one of checkpoints, each a JSON string on a line. They are what
 // archives hold and brokers serve.
-type Stream struct{ entries, checkpoints *bufio.Reader }
+type Stream struct{ entries, checkpoints *Lines }
 
 // NewStream reads from two streams.
 func NewStream(entries, checkpoints io.Reader) *Stream {
-	return &Stream{bufio.NewReaderSize(entries, 1<<18), bufio.NewReaderSize(checkpoints, 1<<14)}
+	return &Stream{NewLines(entries), NewLines(checkpoints)}
 }
 
 // Entry is the next entry's line.
-func (s *Stream) Entry() ([]byte, error) { return readLine(s.entries) }
+func (s *Stream) Entry() ([]byte, error) { return s.entries.Next() }
 
 // Line is the next line of the entry.
-func (s *Stream) Line() ([]byte, error) { return readLine(s.entries) }
+func (s *Stream) Line() ([]byte, error) { return s.entries.Next() }
 
 // Checkpoint is the next signed checkpoint.
 func (s *Stream) Checkpoint() ([]byte, error) {
-	line, err := readLine(s.checkpoints)
+	line, err := s.checkpoints.Next()
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +65,16 @@ func ParseNoteLine(line []byte) ([]byte, error) {
 	return []byte(note), nil
 }
 
-// readLine reads up to a line break, which there must be.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	line, err := r.ReadSlice('\n')
+// Lines reads a stream of text line by line, none longer than MaxLine.
+type Lines struct{ r *bufio.Reader }
+
+// NewLines reads from r, ahead of what is asked for.
+func NewLines(r io.Reader) *Lines { return &Lines{bufio.NewReaderSize(r, 1<<17)} }
+
+// Next is the next line, without its line break: valid until the next call. At the
+// end the error is io.EOF; a stream that ends within a line is a fault.
+func (l *Lines) Next() ([]byte, error) {
+	line, err := l.r.ReadSlice('\n')
 	if err == nil {
 		return line[:len(line)-1], nil
 	}
@@ -76,9 +84,11 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 			return nil, &formatError{fmt.Sprintf("a line of more than %d bytes", MaxLine)}
 		}
 		long = append(long, line...)
-		line, err = r.ReadSlice('\n')
+		line, err = l.r.ReadSlice('\n')
 	}
 	switch {
+	case err == nil && len(long)+len(line) > MaxLine+1:
+		return nil, &formatError{fmt.Sprintf("a line of more than %d bytes", MaxLine)}
 	case err == nil:
 		long = append(long, line...)
 		return long[:len(long)-1], nil

@@ -199,7 +199,11 @@ var tamper = []struct {
 		l.notes[0] = l.note(c, 2)
 	}, WrongOrigin},
 	{"a cosignature that does not fit", func(l *testLog, p *places) {
-		flip(l.notes[0], len(l.notes[0])-8)
+		if c := &l.notes[0][len(l.notes[0])-20]; *c == 'A' {
+			*c = 'B'
+		} else {
+			*c = 'A'
+		}
 	}, BadSignature},
 	{"a checkpoint's size changed", func(l *testLog, p *places) {
 		l.notes[0] = bytes.Replace(l.notes[0], []byte("/ledger\n"), []byte("/ledger\n1"), 1)
