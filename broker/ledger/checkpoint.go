@@ -46,7 +46,7 @@ func (c Checkpoint) Check() error {
 		return errors.New("checkpoint: the origin is empty")
 	case strings.ContainsFunc(c.Origin, control) || !utf8.ValidString(c.Origin):
 		return fmt.Errorf("checkpoint: the origin %q is not one line of text", c.Origin)
-	case c.Size < 0:
+	case c.Size < 0 || c.Size > MaxSize:
 		return fmt.Errorf("checkpoint of %s: size %d", c.Origin, c.Size)
 	case c.Size == 0 && c.Root != EmptyRoot:
 		return fmt.Errorf("checkpoint of %s: a tree without leaves has the root %v, not %v", c.Origin, EmptyRoot, c.Root)
@@ -85,11 +85,15 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	return Checkpoint{Origin: lines[0], Size: size, Root: root}, nil
 }
 
+// MaxSize is the largest tree that is read. The arithmetic of x/mod's tlog never
+// ends for a larger one, and a log could sign one to stop whoever checks it.
+const MaxSize = 1 << 62
+
 // ParseSize reads a tree size as the C2SP formats write it: decimal digits, no
-// sign, no leading zero. Sizes beyond 2^63-1 are refused.
+// sign, no leading zero; at most [MaxSize].
 func ParseSize(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || s != strconv.FormatInt(n, 10) {
+	if err != nil || n < 0 || n > MaxSize || s != strconv.FormatInt(n, 10) {
 		return 0, fmt.Errorf("%.40q is no tree size", s)
 	}
 	return n, nil

@@ -214,6 +214,11 @@ func (c *Cosigner) Verifier() note.Verifier { return c.key }
 // VKey is the public half's text.
 func (c *Cosigner) VKey() string { return c.key.vkey() }
 
+// At is c with its clock standing at t.
+func (c *Cosigner) At(t time.Time) *Cosigner {
+	return &Cosigner{c.key, c.private, func() time.Time { return t }}
+}
+
 // Sign cosigns the text of a checkpoint; any other text is refused.
 func (c *Cosigner) Sign(text []byte) ([]byte, error) {
 	if _, err := ParseCheckpoint(string(text)); err != nil {

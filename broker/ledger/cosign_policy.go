@@ -211,8 +211,20 @@ const sigPrefix = "— "
 
 var sigSplit = []byte("\n\n")
 
-// openAll reads a note and verifies every line of a known key. note.Open passes
-// over a second line of the same key unread; the format wants it verified.
+// OpenNote reads a signed note and gives its text and the verified signatures,
+// in the order of their lines, of the known keys. A *note.InvalidSignatureError
+// is a line of a known key that fails; a *note.UnverifiedNoteError is a note
+// without any line of a known key; other errors are no note at all.
+func OpenNote(msg []byte, known ...note.Verifier) (text string, by []note.Signature, err error) {
+	text, have, err := openAll(msg, known)
+	for _, s := range have {
+		by = append(by, s.Signature)
+	}
+	return text, by, err
+}
+
+// openAll is OpenNote. note.Open passes over a second line of the same key
+// unread; the format wants it verified.
 func openAll(msg []byte, known []note.Verifier) (text string, have []signature, err error) {
 	n, err := note.Open(msg, note.VerifierList(known...))
 	if err != nil {

@@ -36,6 +36,7 @@ func commands() []command {
 		consumeCommand(),
 		policyCommand(),
 		decisionsCommand(),
+		witnessCommand(),
 		benchCommand(),
 		configCommand(),
 	}
