@@ -119,7 +119,7 @@ func parseKey(text string) (name string, hash uint32, kind Kind, material []byte
 		return "", 0, 0, nil, fmt.Errorf("key %s: the id is not eight hexadecimal digits", name)
 	}
 	b, err := strict64.DecodeString(key64)
-	if err != nil || len(b) == 0 {
+	if err != nil || len(b) == 0 || base64.StdEncoding.EncodeToString(b) != key64 { // the decoder passes over line ends
 		return "", 0, 0, nil, fmt.Errorf("key %s: the key is not base64", name)
 	}
 	kind, material = Kind(b[0]), b[1:]
