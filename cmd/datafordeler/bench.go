@@ -271,7 +271,7 @@ func (r *benchRun) publish(ctx context.Context, from, to int) error {
 func (r *benchRun) governed(ctx context.Context, group string) (b *flow.Broker, stop func() error) {
 	n := *r.node
 	n.cfg.Flow.Group = r.prefix + group
-	b = n.newBroker()
+	b = n.newBroker(nil)
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(running) }()

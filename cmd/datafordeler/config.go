@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"datafordeler/broker/flow"
+	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/kafka"
 )
@@ -33,6 +34,8 @@ type Config struct {
 	Intake intake.Limits `yaml:"intake"`
 	// Flow steers sessions and transactions.
 	Flow flow.Config `yaml:"flow"`
+	// Ledger steers the evidence: who signs it, and who cosigns.
+	Ledger evidence.Config `yaml:"ledger"`
 	// HTTP is where /metrics, /healthz and /readyz are served.
 	HTTP HTTP `yaml:"http"`
 	// Log is what is written on standard error.
@@ -85,6 +88,7 @@ func defaultConfig() Config {
 		Config: kafka.Defaults(),
 		Intake: intake.Defaults(),
 		Flow:   flow.Defaults(),
+		Ledger: evidence.Defaults(),
 		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
 		Log:    Log{Level: "info", Format: "text"},
 	}
@@ -119,13 +123,16 @@ func (c Config) Validate() error {
 	for _, part := range []struct {
 		key string
 		err error
-	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}} {
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}} {
 		for _, err := range each(part.err) {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}
 	}
 	if keys := c.keystorePath(); c.Engine == kafka.EngineEmbedded && within(c.Data, keys) {
 		faults = append(faults, fmt.Errorf("keystore.path: %s lies inside the data directory %s; a copy of the data must not carry the keys: name a file outside it", keys, c.Data))
+	}
+	if key := c.ledgerKeyPath(); c.Engine == kafka.EngineEmbedded && within(c.Data, key) {
+		faults = append(faults, fmt.Errorf("ledger.key: %s lies inside the data directory %s; an old copy of the data must not carry the note of what was signed: name a file outside it", key, c.Data))
 	}
 	if c.Engine == kafka.EngineEmbedded && c.Flow.SessionTimeout < 6*time.Second {
 		faults = append(faults, fmt.Errorf("flow.session_timeout: %v is below the 6s that the embedded engine takes", c.Flow.SessionTimeout))

@@ -17,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/kafka"
 )
 
@@ -31,6 +32,8 @@ var configSources = map[string]string{
 	"datafordeler/broker/kafka":     "../../broker/kafka/config.go",
 	"datafordeler/broker/intake":    "../../broker/intake/intake.go",
 	"datafordeler/broker/flow":      "../../broker/flow/config.go",
+
+	"datafordeler/broker/flow/evidence": "../../broker/flow/evidence/config.go",
 }
 
 // TestConfigurationDoc makes docs/configuration.md from the structs, so that a
@@ -58,6 +61,8 @@ func clusterConfig() Config {
 	c.Engine, c.Listen = kafka.EngineKafka, ""
 	c.Brokers = []string{"kafka-1.example:9093", "kafka-2.example:9093", "kafka-3.example:9093"}
 	c.Prefix, c.Replication, c.SourcePartitions, c.DeliveryBuckets = "deling.", 3, 24, 32
+	c.Ledger.Origin, c.Ledger.Need = "deling.example.no/ledger", 1
+	c.Ledger.Witnesses = []evidence.Witness{{Key: "witness.digdir.example+8b1fd3a4+BKq1…", URL: "https://witness.digdir.example"}}
 	c.SASL = kafka.SASL{Mechanism: kafka.ScramSHA512, Username: "datafordeler", PasswordFile: "/etc/datafordeler/kafka.password"}
 	c.TLS = kafka.TLS{CAFile: "/etc/datafordeler/kafka-ca.pem"}
 	c.Keystore.Path = "/var/lib/datafordeler/keys"
@@ -137,6 +142,9 @@ func describeSome(t *testing.T, b *bytes.Buffer, docs map[string]string, v refle
 				describe(t, b, docs, v.Field(i), full)
 			} else {
 				fmt.Fprintf(b, "- **`%s`** (%s%s)\n  %s\n\n", full, kindWord(f.Type), defaultWord(v.Field(i)), strings.ReplaceAll(doc, "\n", "\n  "))
+				if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
+					describe(t, b, docs, reflect.New(f.Type.Elem()).Elem(), full+"[]")
+				}
 			}
 		}
 	}

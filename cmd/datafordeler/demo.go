@@ -112,15 +112,22 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if err := d.prepare(ctx, dir); err != nil {
 		return err
 	}
-	d.broker = n.newBroker()
-	if d.before, err = d.broker.Delivered(ctx); err != nil {
-		return err
-	}
-	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control)
+	book, err := n.openBook(life)
 	if err != nil {
 		return err
 	}
+	d.broker = n.newBroker(book)
+	if d.before, err = d.broker.Delivered(ctx); err != nil {
+		return err
+	}
+	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, book.collectors()...)
+	if err != nil {
+		book.ledger.Close()
+		return err
+	}
 	defer web.close()
+	sequencing, stopSequencing := context.WithCancel(life)
+	left := book.run(sequencing)
 
 	// The broker runs beside the demonstration, and is drained when that ends.
 	running, stop := context.WithCancel(ctx)
@@ -134,16 +141,35 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if err == nil {
 		err = d.report(ctx, std.out, *asJSON, seconds)
 	}
+	if err == nil {
+		err = d.evident(ctx, book)
+	}
 	if err == nil && !*once {
 		fmt.Fprintf(std.out, "\nStill running: http://%s/metrics, /healthz. Publishing gently; end with Ctrl-C.\n", web.addr)
 		err = d.goOn(ctx)
 	}
 	stop()
 	runErr := <-ended
+	book.leave(life, log)
+	stopSequencing()
+	runErr = errors.Join(runErr, left())
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil // the user ended it
 	}
 	return errors.Join(err, runErr)
+}
+
+// evident waits until all that was decided is under a signed head, and says which.
+func (d *demoRun) evident(ctx context.Context, b *book) error {
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := b.settle(waiting); err != nil {
+		return err
+	}
+	h := b.ledger.Head()
+	_, err := fmt.Fprintf(d.out, "\nEvidence: all of it is under a signed head of the ledger, of %s entries, by the key %s.\n",
+		thousands(h.Size), short(b.key.Public()))
+	return err
 }
 
 // prepare registers the policy, the organisations and their agreements, and

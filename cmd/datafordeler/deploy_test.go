@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"datafordeler/broker/flow"
+	"datafordeler/broker/flow/evidence"
 )
 
 var (
@@ -24,7 +25,8 @@ var (
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	metrics := map[string][]string{}
-	for _, c := range flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors() {
+	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
+	for _, c := range append(all, evidence.NewMetrics(nil).Collectors()...) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)
@@ -175,7 +177,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {

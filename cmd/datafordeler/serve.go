@@ -68,25 +68,42 @@ func serve(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	defer n.close()
-	b := n.newBroker()
-	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control)
+	book, err := n.openBook(life)
 	if err != nil {
+		return err
+	}
+	b := n.newBroker(book)
+	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control, book.collectors()...)
+	if err != nil {
+		book.ledger.Close()
 		return err
 	}
 	defer web.close()
 	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", web.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
+	// It sequences until the last transaction has ended, and signs that too if it can.
+	sequencing, stop := context.WithCancel(life)
+	left := book.run(sequencing)
 	err = b.Run(ctx)
+	book.leave(life, n.log)
+	stop()
+	err = errors.Join(err, left())
 	if err == nil {
 		log.Info("stopped cleanly", "decisions", b.Totals().Decisions)
 	}
 	return err
 }
 
-func (n *node) newBroker() *flow.Broker {
-	return flow.New(flow.Options{
+// newBroker makes an instance; its decisions are followed in the book, where there
+// is one.
+func (n *node) newBroker(b *book) *flow.Broker {
+	o := flow.Options{
 		Config: n.cfg.Flow, Kafka: n.cfg.Config, Intake: n.cfg.Intake,
 		Engine: n.engine, Hasher: n.ring, Control: n.control, Log: n.log,
-	})
+	}
+	if b != nil {
+		o.Evidence = b.ledger
+	}
+	return flow.New(o)
 }
 
 // web is the small HTTP server beside a running broker.
@@ -96,7 +113,7 @@ type web struct {
 }
 
 // serveHTTP listens before it returns, so that a bad address is an error at once.
-func serveHTTP(listen string, b *flow.Broker, control *flow.Control) (*web, error) {
+func serveHTTP(listen string, b *flow.Broker, control *flow.Control, more ...prometheus.Collector) (*web, error) {
 	if listen == "" {
 		return &web{}, nil
 	}
@@ -106,6 +123,7 @@ func serveHTTP(listen string, b *flow.Broker, control *flow.Control) (*web, erro
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(b.Metrics().Collectors()...)
+	reg.MustRegister(more...)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

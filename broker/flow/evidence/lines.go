@@ -1,4 +1,4 @@
-package flow
+package evidence
 
 import (
 	"crypto/sha256"
@@ -9,9 +9,9 @@ import (
 	"datafordeler/broker/ledger"
 )
 
-// ledgerHead is what of a batch's header is evidence: all of it but what every
+// headOf is what of a batch's header is evidence: all of it but what every
 // decision says for itself.
-func ledgerHead(h *deliver.BatchHeader) ledger.Head {
+func headOf(h *deliver.BatchHeader) ledger.Head {
 	var rejected []int64
 	if len(h.RejectedAt) > 0 {
 		rejected = make([]int64, len(h.RejectedAt))
@@ -26,13 +26,13 @@ func ledgerHead(h *deliver.BatchHeader) ledger.Head {
 	}
 }
 
-// Evidence makes the entry and the lines of a record of decisions, as it stands at
+// Lines makes the entry and the lines of a record of decisions, as it stands at
 // a place of the topic decisions. It calls line for the head and then for each
 // decision; the bytes are valid until line returns. Nil for line gives the entry
 // alone. Overlap and Skipped are for ledger.Sequence to label.
 //
 // The sequencer, an export and a proof all make lines here, so they are the same.
-func Evidence(b *ledger.Builder, at ledger.Place, value []byte, line func([]byte) error) (ledger.Entry, error) {
+func Lines(b *ledger.Builder, at ledger.Place, value []byte, line func([]byte) error) (ledger.Entry, error) {
 	if line == nil {
 		line = func([]byte) error { return nil }
 	}
@@ -43,7 +43,7 @@ func Evidence(b *ledger.Builder, at ledger.Place, value []byte, line func([]byte
 	if err != nil {
 		return fail(err)
 	}
-	head := ledgerHead(&header)
+	head := headOf(&header)
 	if err := line(b.Begin(&head, at, sha256.Sum256(value))); err != nil {
 		return fail(err)
 	}

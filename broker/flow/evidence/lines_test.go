@@ -1,4 +1,4 @@
-package flow
+package evidence
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ func TestEvidenceForgetsNoField(t *testing.T) {
 	}
 	base := deliver.BatchHeader{Kind: "stream", First: 5, Last: 9, Time: time.Unix(1_800_000_000, 0)}
 	line := func(h deliver.BatchHeader) string {
-		head := ledgerHead(&h)
+		head := headOf(&h)
 		return string(ledger.AppendHead(nil, &head))
 	}
 	plain := line(base)
@@ -90,7 +90,7 @@ func TestEvidenceOfBatch(t *testing.T) {
 
 	var lines [][]byte
 	var b ledger.Builder
-	entry, err := Evidence(&b, ledger.Place{Partition: 1, Offset: 9}, value, func(line []byte) error {
+	entry, err := Lines(&b, ledger.Place{Partition: 1, Offset: 9}, value, func(line []byte) error {
 		lines = append(lines, bytes.Clone(line))
 		return nil
 	})
@@ -103,7 +103,7 @@ func TestEvidenceOfBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, err := ledger.ParseHead(lines[0])
-	if err != nil || !reflect.DeepEqual(head, ledgerHead(&header)) || !slices.Equal(head.RejectedAt, []int64{101, 104}) {
+	if err != nil || !reflect.DeepEqual(head, headOf(&header)) || !slices.Equal(head.RejectedAt, []int64{101, 104}) {
 		t.Errorf("head %+v, %v", head, err)
 	}
 	var rows ledger.Rows
@@ -124,7 +124,7 @@ func TestEvidenceOfBatch(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(parsed, entry) {
 		t.Errorf("%+v, %v", parsed, err)
 	}
-	if _, err := Evidence(&b, ledger.Place{}, value[:len(value)-1], nil); err == nil {
+	if _, err := Lines(&b, ledger.Place{}, value[:len(value)-1], nil); err == nil {
 		t.Error("half a batch gave an entry")
 	}
 }

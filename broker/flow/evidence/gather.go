@@ -1,0 +1,213 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/ledger"
+)
+
+// input is what the sequencer reads: control and decisions, from where the ledger
+// ends, and puts in order.
+type input struct {
+	s        *Sequencer
+	client   *kgo.Client
+	adm      *kadm.Client
+	sequence *ledger.Sequence // as of what was handed out
+	chain    ledger.Chain
+	// waiting are batches whose revision control has not reached yet, by partition
+	// of decisions, in order: what follows in the partition waits too.
+	waiting map[int32][]ready
+	workers []ledger.Builder // one a goroutine
+}
+
+// ready is a record of decisions made ready to be entered.
+type ready struct {
+	entry ledger.Entry
+	topic string // of its source
+}
+
+// open begins where the ledger ends.
+func (s *Sequencer) open(ctx context.Context, adm *kadm.Client) (*input, error) {
+	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
+	l := s.ledger
+	l.mu.RLock()
+	state, err := l.sequence.MarshalJSON()
+	l.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	if err := in.sequence.UnmarshalJSON(state); err != nil {
+		return nil, err
+	}
+	if in.chain, err = s.chainAt(ctx, in.sequence.ControlNext()); err != nil {
+		return nil, err
+	}
+	topics, err := kafka.Describe(ctx, adm, s.topics.Decisions())
+	if err != nil {
+		return nil, err
+	}
+	from := map[partition]int64{{s.topics.Control(), 0}: in.sequence.ControlNext()}
+	for number := range topics[s.topics.Decisions()].Partitions {
+		from[partition{s.topics.Decisions(), int32(number)}] = in.sequence.LogNext(int32(number))
+	}
+	in.client, err = follow(s.engine, from, kgo.FetchMaxWait(time.Second))
+	return in, err
+}
+
+func (in *input) close() { in.client.Close() }
+
+// chainAt folds the chain of control events up to an offset, which the ledger has
+// entered already.
+func (s *Sequencer) chainAt(ctx context.Context, end int64) (ledger.Chain, error) {
+	t, err := openTail(s.engine, partition{s.topics.Control(), 0}, 0, end)
+	if err != nil {
+		return ledger.Chain{}, err
+	}
+	defer t.close()
+	var b ledger.ControlBuilder
+	b.Begin(ledger.Chain{})
+	for {
+		r, err := t.read(ctx)
+		if errors.Is(err, io.EOF) {
+			_, chain := b.End()
+			return chain, nil
+		}
+		if err == nil {
+			_, err = b.Add(r.Offset, r.Value)
+		}
+		if err != nil {
+			return ledger.Chain{}, err
+		}
+	}
+}
+
+// most bounds what is made ready at once, in records.
+const most = 500
+
+// poll returns the next entries' lines, in order; none if nothing came within a
+// moment.
+func (in *input) poll(ctx context.Context) ([][]byte, error) {
+	fetches := in.client.PollRecords(ctx, most)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if fetches.IsClientClosed() {
+		return nil, errors.New("the reader was closed")
+	}
+	for _, e := range fetches.Errors() {
+		return nil, fmt.Errorf("reading %s/%d: %w", e.Topic, e.Partition, e.Err)
+	}
+	var events, batches []*kgo.Record
+	fetches.EachRecord(func(r *kgo.Record) {
+		switch {
+		case r.Attrs.IsControl():
+		case r.Topic == in.s.topics.Control():
+			events = append(events, r)
+		default:
+			batches = append(batches, r)
+		}
+	})
+	made, err := in.prepare(batches)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range made {
+		number := m.entry.Batch.At.Partition
+		in.waiting[number] = append(in.waiting[number], m)
+	}
+	var out [][]byte
+	if len(events) > 0 {
+		e, err := in.control(events)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return in.release(ctx, out)
+}
+
+// control makes the entry of control events.
+func (in *input) control(events []*kgo.Record) ([]byte, error) {
+	var b ledger.ControlBuilder
+	b.Begin(in.chain)
+	for _, r := range events {
+		if _, err := b.Add(r.Offset, r.Value); err != nil {
+			return nil, err
+		}
+	}
+	e, chain := b.End()
+	if err := in.sequence.Accept(&e); err != nil {
+		return nil, err
+	}
+	in.chain = chain
+	return ledger.AppendEntry(nil, &e), nil
+}
+
+// prepare makes batches ready, side by side, and keeps their order.
+func (in *input) prepare(batches []*kgo.Record) ([]ready, error) {
+	made := make([]ready, len(batches))
+	var g errgroup.Group
+	for w := range in.workers {
+		g.Go(func() error {
+			for i := w; i < len(batches); i += len(in.workers) {
+				at := ledger.Place{Partition: batches[i].Partition, Offset: batches[i].Offset}
+				e, err := Lines(&in.workers[w], at, batches[i].Value, nil)
+				if err != nil {
+					return err
+				}
+				made[i] = ready{e, in.s.topics.Source(string(e.Batch.Dataset))}
+			}
+			return nil
+		})
+	}
+	return made, g.Wait()
+}
+
+// release returns the lines of the batches whose revision the ledger has reached.
+func (in *input) release(ctx context.Context, out [][]byte) ([][]byte, error) {
+	for number, all := range in.waiting {
+		n := 0
+		for ; n < len(all) && all[n].entry.Revision <= in.sequence.Revision(); n++ {
+			if err := in.accept(ctx, &all[n]); err != nil {
+				return nil, err
+			}
+			out = append(out, ledger.AppendEntry(nil, &all[n].entry))
+		}
+		if in.waiting[number] = all[n:]; n == len(all) {
+			delete(in.waiting, number)
+		}
+	}
+	return out, nil
+}
+
+// accept puts a batch in its place. Offsets that are passed over must be gone from
+// the source, and overlaps are the embedded engine's alone.
+func (in *input) accept(ctx context.Context, r *ready) error {
+	b := &r.entry.Batch
+	next := in.sequence.Next(b.TopicID, b.Partition)
+	switch {
+	case b.First < next && in.s.engine.Embedded():
+		in.sequence.Label(&r.entry)
+		in.s.log.Warn("decisions were made twice for some records, after an unclean stop; the ledger says so",
+			"dataset", b.Dataset, "partition", b.Partition, "first", b.First, "expected", next)
+	case b.First > next:
+		starts, err := kafka.Starts(ctx, in.adm, r.topic)
+		if err != nil {
+			return err
+		}
+		if start, ok := starts[r.topic][b.Partition]; ok && start >= b.First {
+			in.sequence.Label(&r.entry)
+		}
+	}
+	return in.sequence.Accept(&r.entry)
+}

@@ -1,0 +1,251 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/ledger/witness"
+)
+
+// Sequencer is one instance's candidate for writing the ledger. Of all that run,
+// one leads: the one to which the group gave the ledger's only partition.
+type Sequencer struct {
+	cfg      Config
+	group    string // of the instances; the sequencer's own is named after it
+	engine   *kafka.Engine
+	topics   kafka.Topics
+	ledger   *Ledger
+	key      *Key
+	timeouts Timeouts
+	log      *slog.Logger
+	metrics  *Metrics
+	gather   *witness.Gatherer // nil without witnesses
+	tooFew   atomic.Bool       // cosigned the last head, as was logged
+
+	mu      sync.Mutex
+	chosen  bool
+	changed chan struct{} // closed and replaced when chosen changes
+}
+
+// Timeouts are the flow's own: how long a silent instance leads, and how long
+// Kafka waits for the end of its transaction.
+type Timeouts struct {
+	Session, Transaction time.Duration
+}
+
+// SequencerOptions are what a Sequencer is made of.
+type SequencerOptions struct {
+	Config   Config
+	Group    string
+	Engine   *kafka.Engine
+	Topics   kafka.Topics
+	Ledger   *Ledger
+	Key      *Key
+	Timeouts Timeouts
+	Log      *slog.Logger
+	Metrics  *Metrics
+}
+
+// NewSequencer makes a candidate. It does nothing before Run.
+func NewSequencer(o SequencerOptions) (*Sequencer, error) {
+	if n := len(o.Ledger.policy.Witnesses); n != len(o.Config.Witnesses) {
+		return nil, fmt.Errorf("the ledger is followed with %d witnesses, and the configuration has %d", n, len(o.Config.Witnesses))
+	}
+	s := &Sequencer{cfg: o.Config, group: o.Group, engine: o.Engine, topics: o.Topics, ledger: o.Ledger, key: o.Key,
+		timeouts: o.Timeouts, log: o.Log, metrics: o.Metrics, changed: make(chan struct{})}
+	s.gather = s.gatherer()
+	return s, nil
+}
+
+// Run stands by, leads when it is this instance's turn, and ends with ctx. What
+// goes wrong is logged and tried again: the ledger catches up, and meanwhile
+// [Ledger.Late] holds deliveries where that takes too long.
+func (s *Sequencer) Run(ctx context.Context) error {
+	const firstPause, longestPause = 200 * time.Millisecond, 10 * time.Second
+	member, err := s.engine.NewClient(
+		kgo.ConsumerGroup(s.group+"-ledger"),
+		kgo.ConsumeTopics(s.topics.Ledger()),
+		kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(s.timeouts.Session),
+		kgo.HeartbeatInterval(s.timeouts.Session/4),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { s.choose(len(got) > 0, true) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.choose(len(gone) > 0, false) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { s.choose(len(gone) > 0, false) }),
+	)
+	if err != nil {
+		return err
+	}
+	defer member.Close() // leaves the group: the next one leads at once
+	// It is there to be chosen, not to read: the ledger's fold does that.
+	member.PauseFetchTopics(s.topics.Ledger())
+
+	pause := firstPause
+	for ctx.Err() == nil {
+		chosen, changed := s.turn()
+		if !chosen {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		begun := time.Now()
+		leading, stop := context.WithCancel(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			select {
+			case <-changed:
+				stop()
+			case <-leading.Done():
+			}
+		})
+		s.log.Info("sequencing the ledger")
+		s.metrics.leading.Set(1)
+		err := s.lead(leading)
+		s.metrics.leading.Set(0)
+		moved := leading.Err() != nil
+		stop()
+		watch.Wait()
+		if moved && ctx.Err() == nil {
+			s.log.Info("another instance sequences the ledger now")
+			continue
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.metrics.restarts.Inc()
+		if time.Since(begun) > longestPause {
+			pause = firstPause
+		}
+		s.log.Warn("sequencing the ledger failed and begins anew from what is committed", "err", err, "pause", pause)
+		sleep(ctx, pause)
+		pause = min(2*pause, longestPause)
+	}
+	return nil
+}
+
+// choose notes that this instance was chosen, or is no longer.
+func (s *Sequencer) choose(concerned, chosen bool) {
+	if !concerned {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chosen = chosen
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Sequencer) turn() (chosen bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chosen, s.changed
+}
+
+// lead writes and signs until ctx ends or something is in doubt. Two instances may
+// believe that they lead: Kafka lets only the later one write, and both sign the
+// same heads, since both sign what they read back.
+func (s *Sequencer) lead(ctx context.Context) error {
+	producer, err := s.engine.NewClient(
+		kgo.TransactionalID(s.group+"-ledger"),
+		kgo.TransactionTimeout(s.timeouts.Transaction),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(s.timeouts.Transaction+s.timeouts.Session),
+		kgo.ProducerLinger(0),
+	)
+	if err != nil {
+		return err
+	}
+	defer producer.Close()
+	// From here whoever led before can write no more, and what it left open is ended.
+	beginning, cancel := context.WithTimeout(ctx, 2*s.timeouts.Transaction)
+	_, _, err = producer.ProducerID(beginning)
+	cancel()
+	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
+		return fmt.Errorf("transactional id %s-ledger: this user may not write under it; allow it: %w", s.group, err)
+	}
+	if err != nil {
+		return fmt.Errorf("beginning as transactional id %s-ledger: %w", s.group, err)
+	}
+	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(producer), s.topics.Ledger())
+	if err != nil {
+		return fmt.Errorf("reading where topic %s ends: %w", s.topics.Ledger(), err)
+	}
+	if err := s.ledger.await(ctx, func() bool { return s.ledger.entries >= ends[s.topics.Ledger()][0] }); err != nil {
+		return err
+	}
+	if err := s.ledger.continues(s.key); err != nil {
+		return err
+	}
+	in, err := s.open(ctx, kadm.NewClient(producer))
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.append(ctx, producer, in) })
+	g.Go(func() error { return s.signLoop(ctx) })
+	return g.Wait()
+}
+
+// append writes entries for what is decided, until ctx ends or something is in doubt.
+func (s *Sequencer) append(ctx context.Context, producer *kgo.Client, in *input) error {
+	for {
+		entries, err := in.poll(ctx)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		if err := s.write(ctx, producer, entries); err != nil {
+			return err
+		}
+		s.metrics.entries.Add(float64(len(entries)))
+	}
+}
+
+// write appends entries in one transaction and waits until they are read back.
+func (s *Sequencer) write(ctx context.Context, producer *kgo.Client, entries [][]byte) error {
+	if err := producer.BeginTransaction(); err != nil {
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	// Ended whatever ctx says: half-way is the one place not to be stopped in.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeouts.Transaction+s.timeouts.Session)
+	defer cancel()
+	records := make([]*kgo.Record, len(entries))
+	for i, e := range entries {
+		records[i] = &kgo.Record{Topic: s.topics.Ledger(), Value: e}
+	}
+	results := producer.ProduceSync(ending, records...)
+	if err := results.FirstErr(); err != nil {
+		_ = producer.EndTransaction(ending, kgo.TryAbort) // if this fails too, whoever leads next ends it
+		return fmt.Errorf("writing to topic %s: %w", s.topics.Ledger(), err)
+	}
+	if err := producer.EndTransaction(ending, kgo.TryCommit); err != nil {
+		return fmt.Errorf("committing to topic %s: %w", s.topics.Ledger(), err)
+	}
+	if err := s.engine.Err(); err != nil {
+		return err // the embedded engine answers success after a failed write
+	}
+	last := records[len(records)-1].Offset
+	return s.ledger.await(ctx, func() bool { return s.ledger.entries > last })
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,72 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker/ledger"
+)
+
+// signLoop signs the tree as it was read back, and publishes the head, as often
+// as configured while the tree grows. A head that too few witnesses have cosigned
+// is published all the same: it is evidence, though it does not count yet, and it
+// is tried again.
+func (s *Sequencer) signLoop(ctx context.Context) error {
+	publisher, err := s.engine.NewClient(
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(s.timeouts.Transaction+s.timeouts.Session),
+		kgo.ProducerLinger(0),
+	)
+	if err != nil {
+		return err
+	}
+	defer publisher.Close()
+	tick := time.NewTicker(s.cfg.Every)
+	defer tick.Stop()
+	for {
+		// Signing waits for the time, and for something to sign.
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := s.ledger.await(ctx, func() bool { return s.ledger.tree.Size() > s.ledger.head.Size }); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if err := s.sign(ctx, publisher); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// sign signs the present tree, has it cosigned, and publishes it.
+func (s *Sequencer) sign(ctx context.Context, publisher *kgo.Client) error {
+	l := s.ledger
+	l.mu.RLock()
+	c := ledger.Checkpoint{Origin: s.key.origin, Size: l.tree.Size(), Root: l.tree.Root()}
+	published := l.latest.Size
+	l.mu.RUnlock()
+	note, err := s.key.sign(c)
+	if err != nil {
+		return err
+	}
+	note, cosigned := s.cosign(ctx, note)
+	if cosigned < s.cfg.Need && published >= c.Size {
+		return nil // it stands there already; to be cosigned the next time
+	}
+	if err := publisher.ProduceSync(ctx, &kgo.Record{Topic: s.topics.Checkpoints(), Value: note}).FirstErr(); err != nil {
+		return fmt.Errorf("publishing a signed head: %w", err)
+	}
+	s.metrics.signed.Inc()
+	// Read back before the next: what is in the topic is what was published.
+	return l.await(ctx, func() bool { return l.latest.Size >= c.Size })
+}

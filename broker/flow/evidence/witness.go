@@ -1,0 +1,79 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"datafordeler/broker/ledger"
+	"datafordeler/broker/ledger/witness"
+)
+
+// Trust is whom a ledger's readers go by: the key that signs it, and the witnesses
+// of the configuration.
+func Trust(c Config, key string) (*ledger.Policy, error) {
+	p := &ledger.Policy{Origin: c.Origin, Need: c.Need}
+	var err error
+	if p.Log, err = ledger.ParseVerifier(key); err != nil {
+		return nil, fmt.Errorf("the ledger's public key: %w", err)
+	}
+	for i, w := range c.Witnesses {
+		v, err := ledger.ParseVerifier(w.Key)
+		if err != nil {
+			return nil, fmt.Errorf("ledger.witnesses[%d].key: %w", i, err)
+		}
+		p.Witnesses = append(p.Witnesses, v)
+	}
+	return p, p.Check()
+}
+
+// gatherer asks the witnesses of the configuration; nil where there are none.
+func (s *Sequencer) gatherer() *witness.Gatherer {
+	if len(s.cfg.Witnesses) == 0 {
+		return nil
+	}
+	policy := s.ledger.policy
+	g := &witness.Gatherer{Policy: policy, Timeout: s.cfg.Patience, Linger: 500 * time.Millisecond,
+		Prove: func(_ context.Context, size, old int64) (tlog.TreeProof, error) {
+			s.ledger.mu.RLock()
+			defer s.ledger.mu.RUnlock()
+			return tlog.ProveTree(size, old, s.ledger.hashes)
+		}}
+	for i, w := range s.cfg.Witnesses {
+		g.Witnesses = append(g.Witnesses, &witness.Client{URL: w.URL, Key: policy.Witnesses[i]})
+	}
+	return g
+}
+
+// cosign asks the witnesses, and returns the head with what they answered, and how
+// many have cosigned.
+func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int) {
+	if s.gather == nil {
+		return note, 0
+	}
+	merged, outcomes, err := s.gather.Gather(ctx, note)
+	for _, o := range outcomes {
+		outcome := "cosigned"
+		if o.Err != nil {
+			outcome = "failed"
+		}
+		s.metrics.witness.WithLabelValues(o.Name, outcome).Inc()
+	}
+	if err != nil {
+		if ctx.Err() == nil && !s.tooFew.Swap(true) {
+			s.log.Warn("too few witnesses have cosigned the ledger's head, so it does not count yet; they are asked again", "err", err)
+		}
+	} else if s.tooFew.Swap(false) {
+		s.log.Info("enough witnesses cosign the ledger's head again")
+	}
+	if len(merged) == 0 {
+		merged = note
+	}
+	_, cosigners, err := s.ledger.policy.Open(merged)
+	if err != nil {
+		return note, 0
+	}
+	return merged, len(cosigners)
+}
