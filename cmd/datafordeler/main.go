@@ -37,6 +37,7 @@ func commands() []command {
 		policyCommand(),
 		decisionsCommand(),
 		witnessCommand(),
+		auditCommand(),
 		benchCommand(),
 		configCommand(),
 	}

@@ -1,0 +1,218 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/ledger"
+)
+
+// Wanted is which decision a proof is asked for: by its id, or by the record's
+// position and the subscription.
+type Wanted struct {
+	ID broker.DecisionID // zero: by what follows
+
+	Dataset      broker.DatasetID
+	Partition    int32
+	Offset       int64
+	Subscription broker.SubscriptionID
+}
+
+// may says whether a batch may hold the decision.
+func (w *Wanted) may(b *ledger.Batch) bool {
+	if !w.ID.IsZero() {
+		return b.Decisions > 0
+	}
+	return b.Dataset == w.Dataset && b.Partition == w.Partition && b.First <= w.Offset && w.Offset <= b.Last
+}
+
+func (w *Wanted) is(d *broker.Decision) bool {
+	if !w.ID.IsZero() {
+		return d.ID == w.ID
+	}
+	return d.Position.Offset == w.Offset && d.Subscription == w.Subscription
+}
+
+// ErrNotDecided is that no decision in the ledger is the one that was asked for.
+var ErrNotDecided = errors.New("no decision in the ledger is that one")
+
+// Prove makes the proof of a decision, from a broker's topics, under the newest head
+// that the policy believes. progress, if set, is told how many entries were read.
+func Prove(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, policy *ledger.Policy, want Wanted, progress func(entries int64)) (*ledger.Proof, error) {
+	adm, err := engine.Admin()
+	if err != nil {
+		return nil, err
+	}
+	defer adm.Close()
+	stand := map[string]int64{}
+	for _, topic := range []string{topics.Checkpoints(), topics.Ledger()} {
+		one, err := kafka.CommittedEnds(ctx, adm, topic)
+		if err != nil {
+			return nil, notThere(err, topic)
+		}
+		stand[topic] = one[topic][0]
+	}
+	var note []byte
+	var size int64
+	if err := each(ctx, engine, partition{topics.Checkpoints(), 0}, 0, stand[topics.Checkpoints()], func(r *kgo.Record) error {
+		// What nobody believes is no head; the newest one that counts will do.
+		if c, _, err := policy.OpenWitnessed(r.Value); err == nil && c.Size >= size {
+			note, size = r.Value, c.Size
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var hashes ledger.MemHashes
+	tree, err := ledger.NewTree(&hashes, 0)
+	if err != nil {
+		return nil, err
+	}
+	var found, value []byte
+	var index, at int64
+	if err := each(ctx, engine, partition{topics.Ledger(), 0}, 0, stand[topics.Ledger()], func(r *kgo.Record) error {
+		e, err := ledger.ParseEntry(r.Value)
+		if err != nil {
+			return err
+		}
+		if found == nil && e.Type == ledger.BatchEntry && want.may(&e.Batch) {
+			v, err := one(ctx, engine, partition{topics.Decisions(), e.Batch.At.Partition}, e.Batch.At.Offset)
+			if err != nil {
+				return err
+			}
+			i, err := find(v, &want)
+			if err != nil {
+				return err
+			}
+			if i > 0 {
+				found, value, index, at = r.Value, v, i, tree.Size()
+			}
+		}
+		if progress != nil {
+			progress(tree.Size())
+		}
+		return tree.Append(tlog.RecordHash(r.Value))
+	}); err != nil {
+		return nil, err
+	}
+	switch {
+	case found == nil:
+		return nil, ErrNotDecided
+	case at >= size:
+		return nil, fmt.Errorf("the decision is in the ledger, and under no head yet that counts: entry %d, where the newest head covers %d; try again in some seconds", at, size)
+	}
+	e, err := ledger.ParseEntry(found)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.BuildProof(policy, index, linesOf(e.Batch.At, value), found, at, &hashes, note)
+}
+
+// find is the number of a decision's line in its batch; 0 where it is not there.
+func find(value []byte, want *Wanted) (index int64, err error) {
+	n := int64(0)
+	_, err = deliver.Decode(value, func(d *broker.Decision) error {
+		if n++; want.is(d) {
+			index = n
+			return io.EOF
+		}
+		return nil
+	})
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return index, err
+}
+
+// linesOf are a batch's lines.
+func linesOf(at ledger.Place, value []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var b ledger.Builder
+		stopped := errors.New("stopped")
+		_, err := Lines(&b, at, value, func(line []byte) error {
+			if !yield(line, nil) {
+				return stopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stopped) {
+			yield(nil, err)
+		}
+	}
+}
+
+// each calls fn with each committed record of a partition, from an offset to an end.
+func each(ctx context.Context, engine *kafka.Engine, p partition, from, end int64, fn func(*kgo.Record) error) error {
+	t, err := openTail(engine, p, from, end)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	for {
+		r, err := t.read(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = fn(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// one reads one record.
+func one(ctx context.Context, engine *kafka.Engine, p partition, offset int64) (value []byte, err error) {
+	err = each(ctx, engine, p, offset, offset+1, func(r *kgo.Record) error {
+		value = r.Value
+		return nil
+	})
+	if err == nil && value == nil {
+		err = fmt.Errorf("%s: nothing stands at offset %d, where the ledger says decisions do", p, offset)
+	}
+	return value, err
+}
+
+// Export copies a broker's ledger, as far as it stands, to whoever keeps it.
+func Export(src *Source, entry, line, head func([]byte) error) error {
+	for {
+		e, err := src.Entry()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = entry(e)
+		}
+		for err == nil {
+			var l []byte
+			if l, err = src.Line(); err == nil {
+				err = line(l)
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	for {
+		h, err := src.Checkpoint()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = head(h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"datafordeler/broker/flow/evidence"
+	"datafordeler/broker/ledger"
+	"datafordeler/broker/registry"
+)
+
+func auditCommand() command {
+	return command{
+		name:    "audit",
+		summary: "verify the ledger, prove a decision, export the evidence",
+		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--json]
+       datafordeler audit prove (--decision ID | --dataset D --partition P --offset O --subscription S) [--out FILE]
+       datafordeler audit check FILE [--key VKEY|FILE] [--witness …] [--need N] [--json]
+       datafordeler audit export --out DIR
+       datafordeler audit status [--json]
+
+Every decision stands in the ledger: a log whose signed heads make it impossible
+to change, drop or add one unseen.
+
+verify reads a whole ledger, from an export in DIR or from a broker, and checks
+every line, every order, every head and every witness. The first fault is named,
+and the exit code is 1.
+prove writes a proof of one decision, a few kilobytes, which check verifies with
+nothing but the ledger's public key.
+export writes the ledger into a directory that explains itself, so that another
+program can be written for it.
+status says how far the ledger goes, and by which keys it is signed.
+
+Whom to trust:
+  --key VKEY|FILE      the ledger's public key. Without it, the key that the
+                       broker has registered, the export or the proof names: then
+                       what is checked is that it fits that key, not whose it is
+  --witness VKEY|FILE  a witness's public key; may be given several times
+  --need N             how many witnesses must have cosigned (all that are given)
+` + placeHelp + `
+Examples:
+  datafordeler audit verify --data data
+  datafordeler audit export --data data --out evidence
+  datafordeler audit verify evidence --key ledger.vkey
+  datafordeler audit prove --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --out proof.json
+  datafordeler audit check proof.json --key ledger.vkey
+
+Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
+`,
+		run: func(ctx context.Context, std stdio, args []string) error {
+			verbs := map[string]func(context.Context, stdio, []string) error{
+				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "export": auditExport, "status": auditStatus,
+			}
+			if len(args) == 0 {
+				return usagef("what? verify, prove, check, export or status")
+			}
+			if args[0] == "-h" || args[0] == "--help" {
+				return flag.ErrHelp
+			}
+			verb, ok := verbs[args[0]]
+			if !ok {
+				return usagef("no verb %q: verify, prove, check, export or status", args[0])
+			}
+			return verb(ctx, std, args[1:])
+		},
+	}
+}
+
+// trustFlags are whom the one who asks trusts.
+type trustFlags struct {
+	key       *string
+	witnesses []string
+	need      *int
+}
+
+func declareTrust(fs *flag.FlagSet) *trustFlags {
+	t := &trustFlags{key: fs.String("key", "", ""), need: fs.Int("need", -1, "")}
+	fs.Func("witness", "", func(s string) error { t.witnesses = append(t.witnesses, s); return nil })
+	return t
+}
+
+// policy is whom to trust. found is what the ledger itself names: its keys, the
+// log's first, and how many witnesses must have cosigned.
+func (t *trustFlags) policy(origin string, found []string, need int) (p *ledger.Policy, own bool, err error) {
+	p = &ledger.Policy{Origin: origin}
+	key := *t.key
+	if own = key == ""; own {
+		if len(found) == 0 {
+			return nil, false, errors.New("no key of the ledger is known: give it with --key")
+		}
+		key = found[0]
+	}
+	if p.Log, err = verifier("--key", key); err != nil {
+		return nil, false, err
+	}
+	if p.Origin == "" || !own {
+		p.Origin = p.Log.Name()
+	}
+	witnesses := t.witnesses
+	if len(witnesses) > 0 {
+		need = len(witnesses)
+	} else if len(found) > 1 {
+		witnesses = found[1:]
+	}
+	for _, w := range witnesses {
+		v, err := verifier("--witness", w)
+		if err != nil {
+			return nil, false, err
+		}
+		p.Witnesses = append(p.Witnesses, v)
+	}
+	if p.Need = need; *t.need >= 0 {
+		p.Need = *t.need
+	}
+	if p.Need > len(p.Witnesses) {
+		return nil, false, usagef("--need: %d of %d witnesses", p.Need, len(p.Witnesses))
+	}
+	return p, own, p.Check()
+}
+
+// verifier reads a public key, or the file that holds it.
+func verifier(flag, s string) (v interface {
+	Name() string
+	KeyHash() uint32
+	Verify(msg, sig []byte) bool
+}, err error) {
+	text := s
+	if !strings.Contains(s, "+") {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			return nil, usagef("%s: neither a public key (name+hash+key) nor a file that can be read: %w", flag, err)
+		}
+		text = strings.TrimSpace(string(b))
+	}
+	if v, err = ledger.ParseVerifier(text); err != nil {
+		return nil, usagef("%s: %w", flag, err)
+	}
+	return v, nil
+}
+
+// registered is what the broker itself says of its ledger.
+func (n *node) registered() (origin string, keys []string, need int, err error) {
+	var l registry.Ledger
+	n.control.View(func(st *registry.State) { l = st.Ledger() })
+	if l.Key == "" {
+		return "", nil, 0, errors.New("this broker has no ledger yet: it is begun when an instance first runs")
+	}
+	keys = []string{l.Key}
+	for _, w := range n.cfg.Ledger.Witnesses {
+		keys = append(keys, w.Key)
+	}
+	return l.Origin, keys, n.cfg.Ledger.Need, nil
+}
+
+// openLedger opens a broker for reading its evidence.
+func openLedger(ctx context.Context, std stdio, where place, trust *trustFlags) (n *node, p *ledger.Policy, own bool, err error) {
+	if n, err = where.open(ctx, std, false); err != nil {
+		return nil, nil, false, err
+	}
+	origin, keys, need, err := n.registered()
+	if err == nil {
+		p, own, err = trust.policy(origin, keys, need)
+	}
+	if err != nil {
+		n.close()
+		return nil, nil, false, err
+	}
+	return n, p, own, nil
+}
+
+func auditStatus(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("audit status")
+	where, trust := placeFlags(fs), declareTrust(fs)
+	asJSON := fs.Bool("json", false, "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	n, policy, _, err := openLedger(ctx, std, where, trust)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l, err := evidence.Open(reading, n.engine, n.cfg.Topics(), policy, 0, n.log)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, keys, _, err := n.registered()
+	if err != nil {
+		return err
+	}
+	h := l.Head()
+	_, cosigners, _ := policy.Open(h.Note)
+	out := struct {
+		Origin    string   `json:"origin"`
+		Key       string   `json:"key"`
+		Entries   int64    `json:"entries"`
+		Covered   int64    `json:"covered"`
+		Root      string   `json:"root,omitempty"`
+		Cosigners []string `json:"cosigners"`
+		Need      int      `json:"need"`
+		WaitSecs  float64  `json:"wait_seconds"`
+	}{policy.Origin, keys[0], l.Size(), h.Size, "", []string{}, policy.Need, l.Age().Seconds()}
+	if h.Size > 0 {
+		out.Root = h.Root.String()
+	}
+	for _, c := range cosigners {
+		out.Cosigners = append(out.Cosigners, c.Name)
+	}
+	if *asJSON {
+		return printJSON(std.out, out, true)
+	}
+	fmt.Fprintf(std.out, "ledger    %s\nkey       %s\nentries   %s, of which %s are under a signed head that counts\n", out.Origin, out.Key, thousands(out.Entries), thousands(out.Covered))
+	if out.Root != "" {
+		fmt.Fprintf(std.out, "root      %s\n", out.Root)
+	}
+	if len(n.cfg.Ledger.Witnesses) > 0 {
+		fmt.Fprintf(std.out, "witnesses %d of %d needed: %s\n", len(out.Cosigners), out.Need, strings.Join(out.Cosigners, ", "))
+	}
+	if out.WaitSecs > 0 {
+		fmt.Fprintf(std.out, "waiting   the oldest decision has waited %.0f s for its head\n", out.WaitSecs)
+	}
+	return nil
+}

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/flow/evidence"
+	"datafordeler/broker/ledger"
+	"datafordeler/broker/ledger/archive"
+)
+
+func auditVerify(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("audit verify")
+	where, trust := placeFlags(fs), declareTrust(fs)
+	asJSON := fs.Bool("json", false, "")
+	dir, args := leading(args)
+	if err := parse(fs, args, 0, 1); err != nil {
+		return err
+	}
+	if dir == "" {
+		dir = fs.Arg(0)
+	} else if fs.NArg() > 0 {
+		return usagef("too many arguments: one directory")
+	}
+	var src ledger.Source
+	var policy *ledger.Policy
+	var own bool
+	var total int64
+	switch {
+	case dir != "" && (*where.data != "" || *where.config != ""):
+		return usagef("a directory, --data and --config exclude each other")
+	case dir != "":
+		if strings.Contains(dir, "://") {
+			return usagef("a broker is not read over HTTP yet: give --config or --data, or an export's directory")
+		}
+		a, err := archive.Open(os.DirFS(dir))
+		if err != nil {
+			return fmt.Errorf("%s is not an export that can be read: %w", dir, err)
+		}
+		defer a.Close()
+		need := 0
+		if policy, own, err = trust.policy(a.Manifest.Origin, a.Manifest.Keys, need); err != nil {
+			return err
+		}
+		src, total = a, a.Manifest.Decisions
+	default:
+		n, p, o, err := openLedger(ctx, std, where, trust)
+		if err != nil {
+			return err
+		}
+		defer n.close()
+		s, err := evidence.OpenSource(ctx, n.engine, n.cfg.Topics())
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		src, policy, own = s, p, o
+	}
+	var entries, decisions atomic.Int64
+	bar := newProgress(std.err)
+	stop := bar.watch(func() string {
+		of := ""
+		if total > 0 {
+			of = fmt.Sprintf(" of %s", thousands(total))
+		}
+		return fmt.Sprintf("verified %s entries · %s%s decisions", thousands(entries.Load()), thousands(decisions.Load()), of)
+	})
+	begun := time.Now()
+	v := ledger.Verifier{Policy: policy, Progress: func(e, d int64) { entries.Store(e); decisions.Store(d) }}
+	report, err := v.Run(ctx, src)
+	stop()
+	if report == nil {
+		return err
+	}
+	took := time.Since(begun)
+	if *asJSON {
+		if e := printJSON(std.out, verified(report, policy, own, took), true); e != nil {
+			return e
+		}
+	} else {
+		printReport(std.out, report, policy, own, took)
+	}
+	return err
+}
+
+// leading takes the argument that stands before the flags, so that a directory may.
+func leading(args []string) (first string, rest []string) {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return args[0], args[1:]
+	}
+	return "", args
+}
+
+// verification is what audit verify says, for programs.
+type verification struct {
+	OK         bool            `json:"ok"`
+	Fault      string          `json:"fault,omitempty"`
+	Where      string          `json:"where,omitempty"`
+	Origin     string          `json:"origin"`
+	KeyFrom    string          `json:"key_from"`
+	Entries    int64           `json:"entries"`
+	Decisions  int64           `json:"decisions"`
+	Permits    int64           `json:"permits"`
+	Records    int64           `json:"records"`
+	OutOfScope int64           `json:"out_of_scope"`
+	Repeated   int64           `json:"repeated"`
+	Rejected   int64           `json:"rejected"`
+	Revision   broker.Revision `json:"revision"`
+	Heads      int64           `json:"heads"`
+	Covered    int64           `json:"covered"`
+	Cosigners  []string        `json:"cosigners"`
+	Need       int             `json:"need"`
+	Uncovered  int64           `json:"uncovered"`
+	Overlaps   int             `json:"overlaps"`
+	Skips      int             `json:"skips"`
+	Seconds    float64         `json:"seconds"`
+}
+
+func keyFrom(own bool) string {
+	if own {
+		return "ledger"
+	}
+	return "given"
+}
+
+func verified(r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) verification {
+	v := verification{OK: r.Fault == nil, Origin: p.Origin, KeyFrom: keyFrom(own), Entries: r.Entries, Decisions: r.Decisions, Permits: r.Permits,
+		Records: r.Records, OutOfScope: r.OutOfScope, Repeated: r.Repeated, Rejected: r.Rejected, Revision: r.Revision, Heads: r.Checkpoints,
+		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: len(r.Overlaps), Skips: len(r.Skips),
+		Seconds: took.Seconds()}
+	if r.Fault != nil {
+		v.Fault, v.Where = string(r.Fault.Name()), r.Fault.Error()
+	}
+	return v
+}
+
+func names(all []ledger.Cosignature) []string {
+	out := []string{}
+	for _, c := range all {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) {
+	fmt.Fprintf(w, "%s: %s entries, %s decisions (%s permits), %s control events, %s signed heads, in %.1f s\n", p.Origin, thousands(r.Entries),
+		thousands(r.Decisions), thousands(r.Permits), thousands(r.ControlEvents+r.ControlLosers), thousands(r.Checkpoints), took.Seconds())
+	fmt.Fprintf(w, "%s records = %s out of every scope + %s repeated + %s rejected + %s decided on\n", thousands(r.Records), thousands(r.OutOfScope),
+		thousands(r.Repeated), thousands(r.Rejected), thousands(r.Records-r.OutOfScope-r.Repeated-r.Rejected))
+	for _, l := range r.Overlaps {
+		fmt.Fprintf(w, "labelled: %s, %d records decided twice from offset %d on, after an unclean stop (entry %d)\n", l.Where, l.Amount, l.First, l.Entry)
+	}
+	for _, l := range r.Skips {
+		fmt.Fprintf(w, "labelled: %s, %d records before offset %d were gone before they were decided (entry %d)\n", l.Where, l.Amount, l.First, l.Entry)
+	}
+	if r.Fault != nil {
+		fmt.Fprintf(w, "FAULT %s\n", r.Fault.Name()) // what and where is the error
+		return
+	}
+	fmt.Fprintf(w, "All of it fits. The newest head that counts covers %s entries", thousands(r.Counted.Size))
+	if p.Need > 0 || len(r.CountedCosigners) > 0 {
+		fmt.Fprintf(w, ", cosigned by %d (%d needed): %s", len(r.CountedCosigners), p.Need, strings.Join(names(r.CountedCosigners), ", "))
+	}
+	fmt.Fprintln(w, ".")
+	if r.Uncovered > 0 {
+		fmt.Fprintf(w, "%s entries are newer than that head, or wait for witnesses.\n", thousands(r.Uncovered))
+	}
+	if own {
+		fmt.Fprintf(w, "The key is the one that the ledger itself names, %s: compare it with the one that its operator gives out, or give that with --key.\n", vkeyOf(p))
+	}
+}
+
+// vkeyOf is the log's key in few characters, to compare by eye.
+func vkeyOf(p *ledger.Policy) string { return fmt.Sprintf("%s %08x", p.Log.Name(), p.Log.KeyHash()) }
+
+func auditExport(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("audit export")
+	where, trust := placeFlags(fs), declareTrust(fs)
+	out := fs.String("out", "", "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *out == "" {
+		return usagef("--out is missing: which directory?")
+	}
+	n, policy, _, err := openLedger(ctx, std, where, trust)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	src, err := evidence.OpenSource(ctx, n.engine, n.cfg.Topics())
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	create, err := archive.Dir(*out)
+	if err != nil {
+		return usageError{err}
+	}
+	_, keys, _, err := n.registered()
+	if err != nil {
+		return err
+	}
+	w, err := archive.NewWriter(create, policy.Origin, keys, time.Now())
+	if err != nil {
+		return err
+	}
+	var lines atomic.Int64
+	bar := newProgress(std.err)
+	stop := bar.watch(func() string { return thousands(lines.Load()) + " lines written" })
+	err = evidence.Export(src, w.Entry, func(b []byte) error { lines.Add(1); return w.Line(b) }, w.Checkpoint)
+	stop()
+	if err != nil {
+		w.Abort()
+		return err
+	}
+	m, err := w.Close()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "%s entries with %s decisions in %s; verify it anywhere: datafordeler audit verify %s\n", thousands(m.Entries), thousands(m.Decisions), *out, *out)
+	return err
+}
+
+func auditProve(ctx context.Context, std stdio, args []string) error {
+	fs := newFlags("audit prove")
+	where, trust := placeFlags(fs), declareTrust(fs)
+	id := fs.String("decision", "", "")
+	dataset := fs.String("dataset", "", "")
+	partition := fs.Int("partition", -1, "")
+	offset := fs.Int64("offset", -1, "")
+	subscription := fs.String("subscription", "", "")
+	out := fs.String("out", "", "")
+	if err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	want := evidence.Wanted{Dataset: broker.DatasetID(*dataset), Partition: int32(*partition), Offset: *offset, Subscription: broker.SubscriptionID(*subscription)}
+	byPlace := *dataset != "" && *partition >= 0 && *offset >= 0 && *subscription != ""
+	switch {
+	case (*id != "") == byPlace:
+		return usagef("which decision? Give --decision ID, or all of --dataset, --partition, --offset and --subscription")
+	case *id != "":
+		var err error
+		if want.ID, err = broker.ParseDigest(*id); err != nil {
+			return usagef("--decision: %w", err)
+		}
+	}
+	n, policy, _, err := openLedger(ctx, std, where, trust)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	var entries atomic.Int64
+	bar := newProgress(std.err)
+	stop := bar.watch(func() string { return thousands(entries.Load()) + " entries read" })
+	proof, err := evidence.Prove(ctx, n.engine, n.cfg.Topics(), policy, want, entries.Store)
+	stop()
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(proof, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if *out == "" {
+		_, err = std.out.Write(b)
+		return err
+	}
+	if err := os.WriteFile(*out, b, 0o600); err != nil { // it holds a pseudonym
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "%s: %s bytes; check it anywhere: datafordeler audit check %s\n", *out, thousands(int64(len(b))), *out)
+	return err
+}
+
+func auditCheck(_ context.Context, std stdio, args []string) error {
+	fs := newFlags("audit check")
+	trust := declareTrust(fs)
+	asJSON := fs.Bool("json", false, "")
+	file, args := leading(args)
+	if err := parse(fs, args, 0, 1); err != nil {
+		return err
+	}
+	if file == "" {
+		file = fs.Arg(0)
+	}
+	if file == "" {
+		return usagef("which proof? Name its file")
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return usageError{err}
+	}
+	proof, err := ledger.ParseProof(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	policy, own, err := trust.policy("", proof.Keys, 0)
+	if err != nil {
+		return err
+	}
+	checked, err := proof.Check(policy)
+	if err != nil {
+		var fault *ledger.Fault
+		if errors.As(err, &fault) {
+			return fmt.Errorf("%s does not hold: %w", file, err)
+		}
+		return err
+	}
+	if *asJSON {
+		return printJSON(std.out, struct {
+			OK        bool            `json:"ok"`
+			Origin    string          `json:"origin"`
+			KeyFrom   string          `json:"key_from"`
+			Covered   int64           `json:"covered"`
+			Cosigners []string        `json:"cosigners"`
+			Line      json.RawMessage `json:"line"`
+		}{true, policy.Origin, keyFrom(own), checked.Checkpoint.Size, names(checked.Cosigners), json.RawMessage(checked.Line)}, true)
+	}
+	fmt.Fprintf(std.out, "It holds: entry %d, line %d of the ledger %s, under its signed head of %s entries.\n", checked.EntryIndex, checked.Index, policy.Origin, thousands(checked.Checkpoint.Size))
+	if len(checked.Cosigners) > 0 {
+		fmt.Fprintf(std.out, "Cosigned by %s.\n", strings.Join(names(checked.Cosigners), ", "))
+	}
+	if d := checked.Decision; d != nil {
+		fmt.Fprintf(std.out, "%s  %s/%d@%d  %s  %s  %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition, d.Position.Offset,
+			outcomeWord(d), d.Subscription, because(d))
+	}
+	if own {
+		fmt.Fprintf(std.out, "The key is the one that the proof itself names, %s: compare it with the one that its operator gives out, or give that with --key.\n", vkeyOf(policy))
+	}
+	return nil
+}
