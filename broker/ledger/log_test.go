@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -56,12 +57,19 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func signers(witnesses int) (note.Signer, []note.Signer, *Policy) {
-	skey, vkey := must2(GenerateKey("log.example", LogKey))
+// signers are the same in every process, for the fuzzer's workers; other ones for
+// another seed.
+func signers(witnesses int, seed byte) (note.Signer, []note.Signer, *Policy) {
+	secret := func(name string, kind Kind, n byte) (string, string) {
+		private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed, n}, ed25519.SeedSize/2))
+		k := newKey(name, kind, private.Public().(ed25519.PublicKey))
+		return "PRIVATE+KEY+" + keyText(k, private.Seed()), k.vkey()
+	}
+	skey, vkey := secret("log.example", LogKey, 0)
 	policy := &Policy{Origin: "log.example/ledger", Log: must(ParseVerifier(vkey)), Need: witnesses}
 	var all []note.Signer
 	for i := range witnesses {
-		skey, _ := must2(GenerateKey(fmt.Sprintf("witness%d.example", i), WitnessKey))
+		skey, _ := secret(fmt.Sprintf("witness%d.example", i), WitnessKey, byte(i+1))
 		c := must(NewCosigner(skey, func() time.Time { return time.Unix(1_800_000_000, 0) }))
 		all = append(all, c)
 		policy.Witnesses = append(policy.Witnesses, c.Verifier())
@@ -69,17 +77,10 @@ func signers(witnesses int) (note.Signer, []note.Signer, *Policy) {
 	return must(note.NewSigner(skey)), all, policy
 }
 
-func must2(a, b string, err error) (string, string) {
-	if err != nil {
-		panic(err)
-	}
-	return a, b
-}
-
 func newLog(tb testing.TB, seed uint64, witnesses int) *testLog {
 	l := &testLog{tb: tb, rand: rand.New(rand.NewPCG(seed, 1)), sequence: NewSequence(), clock: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}
 	l.tree = must(NewTree(&l.hashes, 0))
-	l.signer, l.witness, l.policy = signers(witnesses)
+	l.signer, l.witness, l.policy = signers(witnesses, 1)
 	return l
 }
 

@@ -189,7 +189,7 @@ var tamper = []struct {
 		l.notes = append(l.notes, l.note(c, 2))
 	}, BatchMissing},
 	{"the key swapped", func(l *testLog, p *places) {
-		signer, witness, _ := signers(2)
+		signer, witness, _ := signers(2, 2)
 		l.signer, l.witness = signer, witness
 		l.notes[len(l.notes)-1] = l.note(mustOpen(l, len(l.notes)-1), 2)
 	}, WrongKey},
