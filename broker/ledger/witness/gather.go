@@ -115,7 +115,7 @@ func (g *Gatherer) Gather(ctx context.Context, checkpoint []byte) (merged []byte
 			left--
 			outcomes[a.i] = Outcome{g.Witnesses[a.i].Key.Name(), a.err}
 			if a.err != nil {
-				if errors.Is(context.Cause(asking), ErrNotAwaited) && errors.Is(a.err, context.Canceled) {
+				if cut := context.Cause(asking); errors.Is(cut, ErrNotAwaited) && (errors.Is(a.err, cut) || errors.Is(a.err, context.Canceled)) {
 					outcomes[a.i].Err = ErrNotAwaited
 				}
 				continue
