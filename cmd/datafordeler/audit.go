@@ -72,14 +72,26 @@ Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
 
 // trustFlags are whom the one who asks trusts.
 type trustFlags struct {
-	key       *string
+	key       string
 	witnesses []string
 	need      *int
 }
 
 func declareTrust(fs *flag.FlagSet) *trustFlags {
-	t := &trustFlags{key: fs.String("key", "", ""), need: fs.Int("need", -1, "")}
-	fs.Func("witness", "", func(s string) error { t.witnesses = append(t.witnesses, s); return nil })
+	t := &trustFlags{need: fs.Int("need", -1, "")}
+	// An empty one is a mistake, such as a variable that is not set: to trust the
+	// key that the ledger names instead would be to trust anybody.
+	given := func(to func(string)) func(string) error {
+		return func(s string) error {
+			if s == "" {
+				return errors.New("it is empty")
+			}
+			to(s)
+			return nil
+		}
+	}
+	fs.Func("key", "", given(func(s string) { t.key = s }))
+	fs.Func("witness", "", given(func(s string) { t.witnesses = append(t.witnesses, s) }))
 	return t
 }
 
@@ -87,7 +99,7 @@ func declareTrust(fs *flag.FlagSet) *trustFlags {
 // log's first, and how many witnesses must have cosigned.
 func (t *trustFlags) policy(origin string, found []string, need int) (p *ledger.Policy, own bool, err error) {
 	p = &ledger.Policy{Origin: origin}
-	key := *t.key
+	key := t.key
 	if own = key == ""; own {
 		if len(found) == 0 {
 			return nil, false, errors.New("no key of the ledger is known: give it with --key")

@@ -266,11 +266,10 @@ func auditProve(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(proof, "", "  ")
+	b, err := proof.Append(nil)
 	if err != nil {
 		return err
 	}
-	b = append(b, '\n')
 	if *out == "" {
 		_, err = std.out.Write(b)
 		return err
