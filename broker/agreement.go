@@ -114,6 +114,10 @@ type Mailbox struct {
 	Channel      Channel   `json:"channel"`
 	Partitions   int32     `json:"partitions,omitempty"` // channel kafka: 1 to 4, default 1
 	Suspended    bool      `json:"suspended,omitempty"`
+	// RetentionDays is how long deliveries stand in it, in days, where that is
+	// less than its datasets allow; 0 = as they allow. Channel kafka: deliveries
+	// of the other channels share a topic.
+	RetentionDays int32 `json:"retentionDays,omitempty"`
 }
 
 // Terms are a subscription with everything that it rests on, resolved at one

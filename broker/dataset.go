@@ -21,8 +21,26 @@ type Dataset struct {
 	Attributes []Attribute `json:"attributes"`
 	// Concepts give each field its meaning: pointer → concept URI.
 	Concepts map[Pointer]string `json:"concepts,omitempty"`
+	// Retention is for how long its records stand at the broker; nil = the
+	// configuration's defaults.
+	Retention *Retention `json:"retention,omitempty"`
 	// Partitions of source.<dataset>; 0 = the configuration's default.
 	Partitions int32 `json:"partitions,omitempty"`
+}
+
+// Retention is for how long a dataset's records stand at the broker, in days;
+// 0 = the configuration's default. It bounds both ways: what is younger is
+// there, and what is older goes within a thirtieth of the time more.
+type Retention struct {
+	// SourceDays is for what the provider published. At least as long as repeats
+	// are recognised for, and as long as decisions shall be computed again.
+	SourceDays int32 `json:"sourceDays,omitempty"`
+	// RejectedDays is for what intake refused of it.
+	RejectedDays int32 `json:"rejectedDays,omitempty"`
+	// DeliveriesDays is for its deliveries, in whichever mailbox they stand. A
+	// topic that holds deliveries of several datasets keeps them for the
+	// shortest of their times.
+	DeliveriesDays int32 `json:"deliveriesDays,omitempty"`
 }
 
 // Schema is one version of a dataset's JSON Schema, drafts 4 to 2020-12.

@@ -67,6 +67,11 @@ const (
 	KeystoreRegistered Type = "keystore.registered" // Keystore
 	BudgetLeased       Type = "budget.leased"       // Lease
 	LedgerRegistered   Type = "ledger.registered"   // Ledger
+
+	// PeriodDestroyed says that a period's pseudonyms lead nowhere any more, on
+	// any instance: each destroys that key in its copy of the keystore as it
+	// folds this, and never uses a copy that brings it back.
+	PeriodDestroyed Type = "keystore.period_destroyed" // Destruction
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -106,6 +111,15 @@ type Ledger struct {
 	Origin   string `json:"origin"`
 	Key      string `json:"key"`
 	Replaces string `json:"replaces,omitempty"`
+}
+
+// Destruction ends a period's key, in the keystore and in every copy of it. Who
+// and when stand in the event. Check is the fingerprint of the keystore meant;
+// it outlives the key.
+type Destruction struct {
+	Period string `json:"period"` // a month, "2026-01", over when the event was written
+	Check  string `json:"check"`
+	Reason string `json:"reason"`
 }
 
 // Lease gives a source partition leave to deliver Amount more under an
@@ -242,6 +256,8 @@ func empty(t Type) (payload, bool) {
 		return new(Lease), true
 	case LedgerRegistered:
 		return new(Ledger), true
+	case PeriodDestroyed:
+		return new(Destruction), true
 	}
 	return nil, false
 }
@@ -342,6 +358,9 @@ func RegisterKeystore(check, replaces string) Change {
 
 // RegisterLedger ties the control topic to the key that signs its ledger.
 func RegisterLedger(l Ledger) Change { return change(LedgerRegistered, l) }
+
+// DestroyPeriod ends the key of a period that is over, for good.
+func DestroyPeriod(d Destruction) Change { return change(PeriodDestroyed, d) }
 
 // LeaseBudget asks for amount more deliveries under an agreement's ceiling.
 func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount int64) Change {

@@ -49,6 +49,11 @@ func everything(t *testing.T) (*State, []Event) {
 		RegisterKeystore("4567", ""),
 		LeaseBudget("a", [16]byte{1, 2}, 3, 10),
 		RegisterLedger(Ledger{Origin: "datafordeler.example/log", Key: "datafordeler.example/log+0a1b2c3d+AQ=="}),
+		DestroyPeriod(Destruction{Period: "2025-12", Check: "4567", Reason: "kept for as long as was agreed"}),
+		put(broker.Dataset{ID: "e", Title: "E", Owner: "974761076", Purpose: "skatt", AccessRights: broker.NonPublic,
+			Schemas: []broker.Schema{{Version: "1", Document: []byte(`{}`)}}, Current: "1", Subject: broker.SubjectRule{Kind: broker.NoSubject}, Attributes: []broker.Attribute{},
+			Retention: &broker.Retention{SourceDays: 60, RejectedDays: 20, DeliveriesDays: 10}}),
+		put(broker.Mailbox{ID: "n", Organisation: "313876144", Client: "c", Channel: broker.KafkaChannel, RetentionDays: 5}),
 	}
 	s := New()
 	events := must(s.Link(day(1).Add(time.Nanosecond), "test", changes...))
@@ -58,7 +63,7 @@ func everything(t *testing.T) (*State, []Event) {
 		types[e.Type] = true
 	}
 	for _, x := range []Type{OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut, DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered} {
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
 		}

@@ -62,6 +62,12 @@ func (s *State) Hash() broker.Digest {
 	if s.ledger != (Ledger{}) { // what was hashed before there were ledgers keeps its hash
 		parts = append(parts, s.ledger)
 	}
+	if len(s.keystores) > 1 {
+		parts = append(parts, s.keystores)
+	}
+	if len(s.destroyed) > 0 {
+		parts = append(parts, s.destroyed)
+	}
 	for _, part := range parts {
 		if err := enc.Encode(part); err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON

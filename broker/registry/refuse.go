@@ -90,6 +90,8 @@ func (s *State) refuse(p payload, t Type) string {
 		case s.ledger.Origin != "" && v.Origin != s.ledger.Origin:
 			return fmt.Sprintf("the ledger's origin is %q, and stays so: a key replaces a key of the same ledger", s.ledger.Origin)
 		}
+	case *Destruction:
+		return s.refuseDestruction(v)
 	case *Lease:
 		return s.refuseLease(v)
 	default:

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"datafordeler/broker"
 )
@@ -144,6 +145,8 @@ func (s *story) do(command, body string) string {
 		return s.append(LeaseBudget(agreement, [16]byte{1}, int32(number(arg["partition"])), number(arg["amount"])))
 	case "keystore":
 		return s.append(RegisterKeystore(arg["check"], arg["replaces"]))
+	case "destroy":
+		return s.append(DestroyPeriod(Destruction{Period: arg["period"], Check: arg["check"], Reason: strings.ReplaceAll(arg["reason"], "_", " ")}))
 	case "ledger":
 		return s.append(RegisterLedger(Ledger{Origin: arg["origin"], Key: arg["key"], Replaces: arg["replaces"]}))
 	case "policy":
@@ -191,6 +194,19 @@ func (s *story) do(command, body string) string {
 		return out
 	case "budget":
 		return fmt.Sprintf("granted %d, unleased %d", s.state.Granted(agreement, [16]byte{1}, int32(number(arg["partition"]))), s.state.Unleased(agreement))
+	case "retention":
+		r := s.state.Retention(RetentionDefaults{Source: 90 * day1, Rejected: 30 * day1, Deliveries: 30 * day1})
+		line := func(topic string, k Kept) string {
+			return fmt.Sprintf("%s: %d days (%s)\n", topic, k.For/day1, k.Why)
+		}
+		var out string
+		for _, d := range sortedKeys(r.Source) {
+			out += line("source."+string(d), r.Source[d]) + line("rejected."+string(d), r.Rejected[d])
+		}
+		for _, m := range sortedKeys(r.Mailbox) {
+			out += line("mailbox."+string(m), r.Mailbox[m])
+		}
+		return out + line("deliveries", r.Deliveries)
 	case "revision":
 		return fmt.Sprintf("revision %d, structure %d, %d subjects", s.state.Revision(), s.state.Structure(), s.state.Subjects())
 	}
@@ -235,6 +251,8 @@ func (s *story) fold(events ...Event) string {
 	}
 	return strings.Join(out, "\n")
 }
+
+const day1 = 24 * time.Hour
 
 func subjectNamed(name string) broker.SubjectKey {
 	if name == "" {

@@ -32,6 +32,10 @@ type State struct {
 	policies map[string]broker.Revision // all ever active, by digest: when last
 	keystore string
 	ledger   Ledger
+	// keystores are all fingerprints ever registered, by when they were, and
+	// destroyed the periods whose keys are gone.
+	keystores map[string]time.Time
+	destroyed map[string]Destroyed
 
 	// resolved is made on the first read after a change of structure. Readers
 	// that share the lock may make it twice, and equal.
@@ -86,6 +90,8 @@ func New() *State {
 		leased:    map[broker.AgreementID]*leases{},
 		subjects:  newSubjects(),
 		policies:  map[string]broker.Revision{},
+		keystores: map[string]time.Time{},
+		destroyed: map[string]Destroyed{},
 	}
 }
 
@@ -121,7 +127,11 @@ func (s *State) admit(e *Event) (payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if reason := s.refuse(p, e.Type); reason != "" {
+	reason := s.refuse(p, e.Type)
+	if d, ok := p.(*Destruction); ok && reason == "" {
+		reason = tooEarly(d, e.At)
+	}
+	if reason != "" {
 		return nil, &RefusedError{reason}
 	}
 	return p, nil
@@ -144,7 +154,7 @@ func (s *State) Fold(e Event) (accepted bool, err error) {
 	if e.At.After(s.at) {
 		s.at = e.At
 	}
-	if s.apply(p, e.Type) {
+	if s.apply(p, &e) {
 		s.structure = s.revision
 		if old := s.resolved.Load(); old != nil {
 			kept := *old
@@ -157,7 +167,7 @@ func (s *State) Fold(e Event) (accepted bool, err error) {
 
 // apply changes the state, and says whether its structure changed. Nothing may
 // fail here: refuse has had its say.
-func (s *State) apply(p payload, t Type) (structural bool) {
+func (s *State) apply(p payload, e *Event) (structural bool) {
 	switch v := p.(type) {
 	case *broker.Case:
 		s.openCase(v)
@@ -169,7 +179,7 @@ func (s *State) apply(p payload, t Type) (structural bool) {
 		s.giveConsent(v)
 		return false
 	case *Withdrawal:
-		if t == ConsentWithdrawn {
+		if e.Type == ConsentWithdrawn {
 			s.withdrawConsent(v)
 			return false
 		}
@@ -188,8 +198,12 @@ func (s *State) apply(p payload, t Type) (structural bool) {
 		s.policies[v.Digest] = s.revision
 	case *Keystore:
 		s.keystore = v.Check
+		s.keystores[v.Check] = e.At
 	case *Ledger:
 		s.ledger = *v
+	case *Destruction:
+		s.destroyed[v.Period] = Destroyed{Destruction: *v, At: e.At, Actor: e.Actor, Revision: e.Seq}
+		return false // no decision to come rests on a month that is over
 	default:
 		s.catalogue.put(p)
 	}

@@ -250,6 +250,7 @@ func (w *world) dataset(d *broker.Dataset) {
 	if d.Partitions < 0 {
 		w.at(a, "partitions", fmt.Sprintf("partitions is %d", d.Partitions), "want 1 or more, or leave it out for the default")
 	}
+	w.retention(a, d)
 	whole := w.compileAll(a, d)
 	// What a record may lack in one version it may have in another, so names
 	// are held to all versions together; the subject must be in each.

@@ -196,6 +196,7 @@ func (w *world) mailbox(m *broker.Mailbox) {
 	if m.Partitions < 0 || m.Partitions > 4 || m.Partitions > 0 && m.Channel != broker.KafkaChannel {
 		w.at(a, "partitions", fmt.Sprintf("partitions is %d on channel %s", m.Partitions, m.Channel), "want 1 to 4, and only with channel: kafka")
 	}
+	w.mailboxRetention(a, m)
 }
 
 func (w *world) agreement(g *broker.Agreement) {
@@ -291,6 +292,7 @@ func (w *world) subscription(s *broker.Subscription) {
 	if g != nil && m != nil && m.Organisation != g.Receiver() {
 		w.at(a, "mailbox", fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, g.ID, g.Receiver()), "name a mailbox of the receiver: the supplier where there is one, else the consumer")
 	}
+	w.standsTooLong(a, s, g, m)
 	w.scope(a, s, g)
 }
 
