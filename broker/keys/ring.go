@@ -13,6 +13,7 @@
 // # Which errand, where
 //
 //   - what is kept, in what format, and how it is checked: store.go;
+//   - how a period's key ends, here and in copies: destroy.go;
 //   - how an identifier becomes a hash: this file.
 package keys
 
@@ -26,6 +27,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"datafordeler/broker"
@@ -35,8 +37,8 @@ import (
 // one file, so none of them may make a key on the way.
 const Years = 10
 
-// Ring holds the keys in use. It is read-only and safe for any number of
-// goroutines.
+// Ring holds the keys in use. It is safe for any number of goroutines, and
+// read-only but for [Ring.Forget].
 type Ring struct {
 	check    string
 	person   macs
@@ -51,9 +53,9 @@ type Ring struct {
 
 type month struct {
 	name string
-	// keyed is false where the key was destroyed, or never made.
-	keyed, destroyed bool
-	mac              macs
+	// mac is nil where the key was destroyed, or never made.
+	mac       atomic.Pointer[macs]
+	destroyed atomic.Bool
 }
 
 // macs hands out HMAC-SHA-256 states of one key, with the key's two blocks
@@ -106,10 +108,13 @@ func newRing(c *contents) *Ring {
 	r.months = make([]month, monthOf(c.Periods[len(c.Periods)-1].start())-r.first+1)
 	for _, p := range c.Periods {
 		m := &r.months[monthOf(p.start())-r.first]
-		m.name, m.destroyed = p.Period, len(p.Key) == 0
-		if !m.destroyed {
-			m.keyed, m.mac = true, newMacs(derive(p.Key, "pseudonym"))
+		m.name = p.Period
+		if len(p.Key) == 0 {
+			m.destroyed.Store(true)
+			continue
 		}
+		key := newMacs(derive(p.Key, "pseudonym"))
+		m.mac.Store(&key)
 	}
 	return r
 }
@@ -161,7 +166,7 @@ func (r *Ring) Event(dataset broker.DatasetID, source, id string) broker.EventHa
 // "2026-11". It fails where the keystore has no key for it.
 func (r *Ring) Period(t time.Time) (string, error) {
 	i := monthOf(t.UTC()) - r.first
-	if i < 0 || i >= len(r.months) || !r.months[i].keyed {
+	if i < 0 || i >= len(r.months) || r.months[i].mac.Load() == nil {
 		return "", r.missing(t.UTC().Format(periodFormat))
 	}
 	return r.months[i].name, nil
@@ -171,10 +176,13 @@ func (r *Ring) Period(t time.Time) (string, error) {
 func (r *Ring) Pseudonym(period string, s broker.SubjectKey) (broker.Pseudonym, error) {
 	i, ok := parsePeriod(period)
 	i -= r.first
-	if !ok || i < 0 || i >= len(r.months) || !r.months[i].keyed {
+	var p *macs
+	if ok && i >= 0 && i < len(r.months) {
+		p = r.months[i].mac.Load()
+	}
+	if p == nil {
 		return broker.Pseudonym{}, r.missing(period)
 	}
-	p := r.months[i].mac
 	m := p.pool.Get().(*mac)
 	m.in = append(m.in[:0], s[:]...)
 	d := m.sum()
@@ -193,7 +201,7 @@ func (r *Ring) missing(period string) error {
 		e.First, e.Last = r.months[0].name, r.months[len(r.months)-1].name
 	}
 	if i, ok := parsePeriod(period); ok && i-r.first >= 0 && i-r.first < len(r.months) {
-		e.Destroyed = r.months[i-r.first].destroyed
+		e.Destroyed = r.months[i-r.first].destroyed.Load()
 	}
 	return e
 }
@@ -212,7 +220,7 @@ func (e *MissingPeriodError) Error() string {
 	if e.Destroyed {
 		return fmt.Sprintf("the period key of %s was destroyed: pseudonyms of that month can no longer be made or looked up", e.Period)
 	}
-	return fmt.Sprintf("the keystore has no period key for %q (it covers %s to %s): check the clock; if it is right, extend the keystore on one machine (keys.Extend), copy the file to every instance, and register its new fingerprint",
+	return fmt.Sprintf("the keystore has no period key for %q (it covers %s to %s): check the clock; if it is right, run datafordeler keys extend on one machine and copy the file to every instance",
 		e.Period, e.First, e.Last)
 }
 

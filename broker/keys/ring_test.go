@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,10 +221,10 @@ func TestExtendAndDestroy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Extend(f, november); n != 0 || err != nil {
+	if n, err := Extend(f, november, Years); n != 0 || err != nil {
 		t.Errorf("nothing to extend: %d, %v", n, err)
 	}
-	if n, err := Extend(f, november.AddDate(2, 0, 0)); n != 24 || err != nil {
+	if n, err := Extend(f, november.AddDate(2, 0, 0), Years); n != 24 || err != nil {
 		t.Errorf("two years on: %d, %v; want 24 months", n, err)
 	}
 	second, err := OpenStore(f)
@@ -236,8 +237,8 @@ func TestExtendAndDestroy(t *testing.T) {
 	if p, err := second.Pseudonym("2026-12", subject); p != old || err != nil {
 		t.Errorf("a pseudonym changed: %v", err)
 	}
-	if err := Destroy(f, "2026-12"); err != nil {
-		t.Fatal(err)
+	if gone, err := Destroy(f, "2026-12"); err != nil || !slices.Equal(gone, []string{"2026-12"}) {
+		t.Fatal(gone, err)
 	}
 	third, err := OpenStore(f)
 	if err != nil {
@@ -253,8 +254,8 @@ func TestExtendAndDestroy(t *testing.T) {
 	if _, err := third.Pseudonym("2027-01", subject); err != nil {
 		t.Error(err)
 	}
-	if err := Destroy(f, "1999-01"); err == nil {
-		t.Error("destroyed what was not there")
+	if gone, err := Destroy(f, "1999-01", "2026-12"); err != nil || len(gone) != 0 {
+		t.Errorf("destroyed %v again (%v)", gone, err)
 	}
 	b, err := os.ReadFile(string(f))
 	if err != nil || strings.Count(string(b), `"key"`) != 12*Years+24-1 {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -19,8 +20,9 @@ import (
 // a key that it never gives out.
 //
 // Writes are durable once they return nil. After an error the old bytes stand,
-// or the new ones, whole. One operator at a time calls Replace; Create is safe
-// against rivals.
+// or the new ones, whole. Create is safe against rivals. What is read, changed and
+// replaced is so under the store's lock where it is a [Locker]; elsewhere one
+// operator at a time changes it.
 type Store interface {
 	// Read returns the bytes; fs.ErrNotExist when there are none yet.
 	Read() ([]byte, error)
@@ -65,7 +67,7 @@ func OpenStore(s Store) (*Ring, error) {
 // CreateStore makes a keystore anywhere.
 func CreateStore(s Store, now time.Time) (*Ring, error) {
 	c := &contents{Version: version, Made: now.UTC().Truncate(time.Second), Matching: random(), Event: random()}
-	c.extend(now)
+	c.extend(now, Years)
 	b, err := c.encode()
 	if err != nil {
 		return nil, err
@@ -76,35 +78,15 @@ func CreateStore(s Store, now time.Time) (*Ring, error) {
 	return newRing(c), nil
 }
 
-// Extend makes the period keys that are missing from now's month and [Years] on.
-// The fingerprint changes: copy the file to every instance, register the new
-// fingerprint, and restart them one by one.
-func Extend(s Store, now time.Time) (added int, err error) {
-	c, err := load(s)
-	if err != nil {
-		return 0, err
-	}
-	if added = c.extend(now); added == 0 {
-		return 0, nil
-	}
-	return added, c.replace(s)
-}
-
-// Destroy forgets one period's key for good: no pseudonym of that month can be
-// made or traced from then on. The fingerprint stays as it was. Copies of the
-// file, backups too, must be replaced or destroyed by whoever made them.
-func Destroy(s Store, period string) error {
-	c, err := load(s)
-	if err != nil {
-		return err
-	}
-	for i := range c.Periods {
-		if p := &c.Periods[i]; p.Period == period {
-			p.Key = nil
-			return c.replace(s)
-		}
-	}
-	return fmt.Errorf("keystore %s has no period %q", s, period)
+// Extend makes the period keys that are missing from now's month and so many
+// years on. Where it adds any the fingerprint changes: copy the file to every
+// instance, register the new fingerprint, and restart them one by one.
+func Extend(s Store, now time.Time, years int) (added int, err error) {
+	err = update(s, func(c *contents) bool {
+		added = c.extend(now, years)
+		return added > 0
+	})
+	return added, err
 }
 
 const (
@@ -172,9 +154,9 @@ func random() secret {
 }
 
 // extend adds the missing months, and says how many.
-func (c *contents) extend(now time.Time) int {
+func (c *contents) extend(now time.Time, years int) int {
 	next := monthOf(now.UTC())
-	end := next + 12*Years // the month after the last
+	end := next + 12*years // the month after the last
 	if n := len(c.Periods); n > 0 {
 		next = max(next, monthOf(c.Periods[n-1].start())+1)
 	}
@@ -306,8 +288,13 @@ func (f File) Create(b []byte) error {
 	return f.syncDir()
 }
 
-// Replace writes a new file and renames it over the old one.
+// Replace writes a new file and renames it over the old one, and removes what
+// other writers left that were stopped on the way: they hold keys too. The blocks
+// of the old file are the file system's to use again when it likes.
 func (f File) Replace(b []byte) error {
+	if err := f.sweep(); err != nil {
+		return err
+	}
 	tmp, err := f.temporary(b)
 	if err != nil {
 		return err
@@ -320,7 +307,7 @@ func (f File) Replace(b []byte) error {
 }
 
 func (f File) temporary(b []byte) (name string, err error) {
-	h, err := os.CreateTemp(filepath.Dir(string(f)), ".keystore-*") // mode 0600
+	h, err := os.CreateTemp(filepath.Dir(string(f)), "."+filepath.Base(string(f))+"-*") // mode 0600
 	if err != nil {
 		return "", err
 	}
@@ -336,6 +323,39 @@ func (f File) temporary(b []byte) (name string, err error) {
 		return "", err
 	}
 	return h.Name(), h.Sync()
+}
+
+// sweep removes this keystore's temporary files.
+func (f File) sweep() error {
+	dir, prefix := filepath.Dir(string(f)), "."+filepath.Base(string(f))+"-"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok || number == "" || strings.Trim(number, "0123456789") != "" || !e.Type().IsRegular() {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Lock keeps other processes of this machine from changing the file meanwhile. It
+// holds the directory, since the file itself is replaced.
+func (f File) Lock() (unlock func(), err error) {
+	d, err := os.Open(filepath.Dir(string(f)))
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return func() { d.Close() }, nil // the lock goes with the descriptor
 }
 
 // syncDir makes the name as durable as the bytes.
