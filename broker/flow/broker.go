@@ -193,8 +193,11 @@ func (b *Broker) EnsureTopics(ctx context.Context) error {
 		return err
 	}
 	defer adm.Close()
-	specs := []kafka.TopicSpec{b.kafka.DeliveriesSpec(), b.kafka.DecisionsSpec()}
-	b.control.View(func(st *registry.State) { specs = append(specs, RegistryTopics(b.kafka, st)...) })
+	var specs []kafka.TopicSpec
+	b.control.View(func(st *registry.State) { specs, err = BrokerTopics(b.kafka, b.limits.WindowAge, st) })
+	if err != nil {
+		return err
+	}
 	if err := kafka.EnsureTopics(ctx, adm, specs...); err != nil {
 		return err
 	}
@@ -212,20 +215,49 @@ func (b *Broker) EnsureTopics(ctx context.Context) error {
 	return nil
 }
 
+// BrokerTopics are all topics of a broker but control, with how long each is to
+// keep. window is for how long repeats are recognised: a source that kept for
+// less could not tell one after a restart, so that is an error, and nobody's
+// topic is made shorter.
+func BrokerTopics(cfg kafka.Config, window time.Duration, st *registry.State) ([]kafka.TopicSpec, error) {
+	kept := Retention(cfg, st)
+	for _, d := range st.Datasets() {
+		if k := kept.Source[d.ID]; k.For > 0 && k.For < window {
+			return nil, fmt.Errorf("the source of dataset %s would keep for %v (%s), and repeats are recognised for %v (intake.window_age): declare at least as long, or shorten the window",
+				d.ID, k.For, k.Why, window)
+		}
+	}
+	deliveries := cfg.DeliveriesSpec()
+	deliveries.Retention = kept.Deliveries.For
+	return append([]kafka.TopicSpec{deliveries, cfg.DecisionsSpec()}, RegistryTopics(cfg, st)...), nil
+}
+
+// Retention is how long each topic with records of persons keeps them.
+func Retention(cfg kafka.Config, st *registry.State) *registry.Retention {
+	return st.Retention(registry.RetentionDefaults{
+		Source: cfg.Retention.Source, Rejected: cfg.Retention.Rejected, Deliveries: cfg.Retention.Deliveries,
+	})
+}
+
 // RegistryTopics are the topics that a registry's datasets and mailboxes need.
 func RegistryTopics(cfg kafka.Config, st *registry.State) []kafka.TopicSpec {
 	var specs []kafka.TopicSpec
+	kept := Retention(cfg, st)
 	for _, d := range st.Datasets() {
 		source := cfg.SourceSpec(string(d.ID))
 		if d.Partitions > 0 {
 			source.Partitions = d.Partitions
 		}
-		specs = append(specs, source, cfg.RejectedSpec(string(d.ID)))
+		source.Retention = kept.Source[d.ID].For
+		rejected := cfg.RejectedSpec(string(d.ID))
+		rejected.Retention = kept.Rejected[d.ID].For
+		specs = append(specs, source, rejected)
 	}
 	for _, m := range st.Mailboxes() {
 		if m.Channel == broker.KafkaChannel {
 			spec := cfg.MailboxSpec(string(m.ID))
 			spec.Partitions = max(1, m.Partitions)
+			spec.Retention = kept.Mailbox[m.ID].For
 			specs = append(specs, spec)
 		}
 	}

@@ -196,6 +196,9 @@ func (e *Engine) start(listen string) (err error) {
 	if err != nil {
 		return fmt.Errorf("start the embedded engine on %s in %s: %w", listen, dir, err)
 	}
+	// The engine looks at retention once an hour: one that is never up for so
+	// long would keep everything.
+	e.cluster.ApplyRetention()
 	e.seeds = e.cluster.ListenAddrs()
 	if err := writeSynced(filepath.Join(e.data, addressFile), []byte(e.seeds[0])); err != nil {
 		e.cluster.Close()

@@ -149,6 +149,9 @@ func (s TopicSpec) settings() map[string]string {
 		"cleanup.policy":         "delete",
 		"message.timestamp.type": "CreateTime",
 	}
+	if s.Retention > 0 {
+		m["segment.ms"] = strconv.FormatInt(RetentionLag(s.Retention).Milliseconds(), 10)
+	}
 	if s.AppendTime {
 		m["message.timestamp.type"] = "LogAppendTime"
 	}

@@ -98,8 +98,12 @@ func (n *node) holdKeys(ctx context.Context) error {
 
 // ensureTopics makes the topics that the registry calls for.
 func (n *node) ensureTopics(ctx context.Context) error {
-	specs := []kafka.TopicSpec{n.cfg.DeliveriesSpec(), n.cfg.DecisionsSpec()}
-	n.control.View(func(st *registry.State) { specs = append(specs, flow.RegistryTopics(n.cfg.Config, st)...) })
+	var specs []kafka.TopicSpec
+	var err error
+	n.control.View(func(st *registry.State) { specs, err = flow.BrokerTopics(n.cfg.Config, n.cfg.Intake.WindowAge, st) })
+	if err != nil {
+		return err
+	}
 	return n.engine.EnsureTopics(ctx, specs...)
 }
 
