@@ -38,6 +38,8 @@ func commands() []command {
 		decisionsCommand(),
 		witnessCommand(),
 		auditCommand(),
+		keysCommand(),
+		retentionCommand(),
 		benchCommand(),
 		configCommand(),
 	}

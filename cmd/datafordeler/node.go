@@ -24,6 +24,11 @@ type node struct {
 	engine  *kafka.Engine
 	ring    *keys.Ring // nil unless asked for
 	control *flow.Control
+
+	mode     kafka.Mode
+	life     context.Context
+	ended    int           // destroyed periods that are gone here; of open, then of follow
+	followed chan struct{} // closed when follow has returned; nil before it begins
 }
 
 // reach is how long a command waits for Kafka before it says that it is gone.
@@ -36,10 +41,14 @@ func openNode(ctx context.Context, cfg Config, log *slog.Logger, mode kafka.Mode
 	if err != nil {
 		return nil, err
 	}
-	n := &node{cfg: cfg, log: log, engine: engine}
+	n := &node{cfg: cfg, log: log, engine: engine, mode: mode, life: ctx}
 	if err := n.open(ctx, withKeys); err != nil {
 		n.close()
 		return nil, err
+	}
+	if withKeys {
+		n.followed = make(chan struct{})
+		go n.follow()
 	}
 	return n, nil
 }
@@ -77,7 +86,11 @@ func (n *node) open(ctx context.Context, withKeys bool) error {
 	if created {
 		n.log.Info("made a keystore: keep a copy of it, apart from the data", "path", n.cfg.keystorePath())
 	}
-	return n.holdKeys(ctx)
+	if err := n.holdKeys(ctx); err != nil {
+		return err
+	}
+	// A copy that brings a destroyed key back loses it before it is used.
+	return n.endPeriods()
 }
 
 // holdKeys registers the keystore's fingerprint, or refuses another one.
@@ -137,6 +150,9 @@ func (n *node) bind(ctx context.Context, rev broker.Revision) error {
 func (n *node) close() {
 	if n.control != nil {
 		n.control.Close()
+	}
+	if n.followed != nil {
+		<-n.followed
 	}
 	if err := n.engine.Close(); err != nil {
 		n.log.Error("closing the engine", "err", err)

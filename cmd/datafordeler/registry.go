@@ -171,6 +171,9 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	defer n.close()
+	if err := repeatsFit(docs, n.cfg.Intake.WindowAge); err != nil {
+		return err
+	}
 	plan, rev, err := n.apply(ctx, docs, *actor, *dry)
 	var faults registry.Faults
 	if errors.As(err, &faults) {
@@ -188,6 +191,21 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	return n.reportBinding(ctx, std, rev, *wait)
+}
+
+// repeatsFit refuses a source that would keep for less than repeats are recognised.
+func repeatsFit(docs []registry.Document, window time.Duration) error {
+	for _, d := range docs {
+		ds, ok := d.Body.(*broker.Dataset)
+		if !ok || ds.Retention == nil || ds.Retention.SourceDays <= 0 {
+			continue
+		}
+		if kept := time.Duration(ds.Retention.SourceDays) * 24 * time.Hour; kept < window {
+			return usagef("nothing was written: %s:%d: dataset %s: retention/sourceDays is %d, and repeats are recognised for %v (intake.window_age): keep for at least as long",
+				d.File, d.Line, ds.ID, ds.Retention.SourceDays, window)
+		}
+	}
+	return nil
 }
 
 // apply plans and, unless dry, appends.
@@ -341,11 +359,12 @@ func eventName(e registry.Event) string {
 		Number  string `json:"number"`
 		Digest  string `json:"digest"`
 		Version int    `json:"version"`
+		Period  string `json:"period"`
 	}
 	if json.Unmarshal(e.Data, &named) != nil {
 		return ""
 	}
-	for _, s := range []any{named.ID, named.Number, named.Digest} {
+	for _, s := range []any{named.ID, named.Number, named.Digest, named.Period} {
 		if v := reflect.ValueOf(s); v.IsValid() && !v.IsZero() {
 			return fmt.Sprint(s)
 		}
