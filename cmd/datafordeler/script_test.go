@@ -22,6 +22,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"datafordeler/broker/keys"
 	"datafordeler/providers/synthetic"
 )
 
@@ -42,7 +43,9 @@ func TestMain(m *testing.M) {
 //	term                   sends SIGTERM to what runs in the background
 //	giant FILE BYTES       writes one JSON line of so many bytes
 //	expand FILE…           puts the environment's values for $NAME in files
+//	keystore FILE MONTHS   makes a keystore as it was made so many months ago
 //
+// THISMONTH and LASTMONTH are periods, and YEARAGO the one twelve months back.
 // DEMO is the demonstration's registry, ADDR a free address on loopback.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -57,6 +60,10 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("DEMO", demo)
+			first := time.Now().UTC().AddDate(0, 0, 1-time.Now().UTC().Day())
+			env.Setenv("THISMONTH", first.Format("2006-01"))
+			env.Setenv("LASTMONTH", first.AddDate(0, -1, 0).Format("2006-01"))
+			env.Setenv("YEARAGO", first.AddDate(-1, 0, 0).Format("2006-01"))
 			env.Setenv("ADDR", l.Addr().String())
 			return l.Close()
 		},
@@ -74,6 +81,7 @@ func TestScripts(t *testing.T) {
 			"await":     scriptAwait,
 			"records":   scriptRecords,
 			"expand":    scriptExpand,
+			"keystore":  scriptKeystore,
 			"giant":     scriptGiant,
 			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for _, c := range ts.BackgroundCmds() {
@@ -150,6 +158,14 @@ func scriptExpand(ts *testscript.TestScript, _ bool, files []string) {
 	for _, f := range files {
 		ts.Check(os.WriteFile(ts.MkAbs(f), []byte(os.Expand(ts.ReadFile(f), ts.Getenv)), 0o600))
 	}
+}
+
+func scriptKeystore(ts *testscript.TestScript, _ bool, args []string) {
+	months, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	now := time.Now().UTC()
+	_, err = keys.Create(ts.MkAbs(args[0]), now.AddDate(0, -months, 1-now.Day()))
+	ts.Check(err)
 }
 
 func scriptPersons(ts *testscript.TestScript, paths []string, want bool) {
