@@ -65,7 +65,8 @@ type Config struct {
 	// MaxMessageBytes is the largest record batch that a topic takes, in bytes.
 	MaxMessageBytes int32 `yaml:"max_message_bytes"`
 
-	// Retention says how long each kind of topic keeps its records. Control
+	// Retention says how long each kind of topic keeps its records where no
+	// dataset and no mailbox declares it; see datafordeler retention. Control
 	// events, decisions and the ledger are kept for ever.
 	Retention Retention `yaml:"retention"`
 
@@ -84,8 +85,9 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) `yaml:"-"`
 }
 
-// Retention says how long records are kept after they were written. Zero and
-// negative mean for ever.
+// Retention says how long records are kept after they were written: for as long
+// as that, and at most a thirtieth of it and an hour more (see [RetentionLag]).
+// Zero and negative mean for ever.
 type Retention struct {
 	// Source is for what providers published. It must be at least as long as
 	// the window in which repeats are recognised, and it bounds how far back a
