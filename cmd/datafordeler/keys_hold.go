@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,17 +22,26 @@ func destroyedPeriods(st *registry.State) []string {
 	return out
 }
 
-// endPeriods destroys in memory and in the keystore what control says is
-// destroyed. It comes from the log and from nothing else, so each instance, each
-// copy and each restored backup ends where it should, whoever was away when it
-// was decided. Memory goes first: it is what decides.
-func (n *node) endPeriods() error {
-	var periods []string
+// forgetPeriods drops from memory what control says is destroyed, and says which
+// that is; nil where all of it is gone here already.
+func (n *node) forgetPeriods() (periods []string) {
 	n.control.View(func(st *registry.State) { periods = destroyedPeriods(st) })
 	if len(periods) == n.ended {
 		return nil
 	}
 	n.ring.Forget(periods...)
+	return periods
+}
+
+// endPeriods destroys in memory and in the keystore what control says is
+// destroyed. It comes from the log and from nothing else, so each instance, each
+// copy and each restored backup ends where it should, whoever was away when it
+// was decided.
+func (n *node) endPeriods() error {
+	periods := n.forgetPeriods()
+	if len(periods) == 0 {
+		return nil
+	}
 	path := n.cfg.keystorePath()
 	gone, err := keys.Destroy(keys.File(path), periods...)
 	if err != nil {
@@ -44,53 +54,68 @@ func (n *node) endPeriods() error {
 	return nil
 }
 
+// retryAfter is how long follow leaves what failed alone.
+const retryAfter = time.Minute
+
 // follow keeps what this process holds at what control says, from when it was
 // opened until control closes: period keys and, for an instance, topics.
 func (n *node) follow() {
 	defer close(n.followed)
-	var structure broker.Revision
-	var last map[string]time.Duration
-	if n.mode == kafka.Own {
-		n.control.View(func(st *registry.State) { structure, last = st.Structure(), n.retentions(st) })
-	}
+	kept := keeper{node: n}
+	n.control.View(func(st *registry.State) { kept.structure, kept.last = st.Structure(), n.retentions(st) })
+	var again time.Time // when to try again what failed
 	for {
 		changed := n.control.Changed()
 		if n.control.Err() != nil {
 			return
 		}
+		if time.Now().Before(again) {
+			n.forgetPeriods() // that cannot fail, and waits for nobody
+		} else if err := errors.Join(n.endPeriods(), kept.keep()); err != nil {
+			again = time.Now().Add(retryAfter)
+			n.log.Error("this instance is not as control says, and tries again in a minute", "err", err)
+		} else {
+			again = time.Time{}
+		}
 		var retry <-chan time.Time
-		fail := func(err error) {
-			n.log.Error("held back; trying again in a minute", "err", err)
-			retry = time.After(time.Minute)
-		}
-		if n.ring != nil {
-			if err := n.endPeriods(); err != nil {
-				fail(err)
-			}
-		}
-		if n.mode == kafka.Own {
-			var now map[string]time.Duration
-			var at broker.Revision
-			n.control.View(func(st *registry.State) {
-				if at = st.Structure(); at != structure {
-					now = n.retentions(st)
-				}
-			})
-			var err error
-			if now != nil && differ(last, now) {
-				err = n.ensureTopics(n.life)
-			}
-			if err != nil {
-				fail(err)
-			} else if now != nil {
-				structure, last = at, now
-			}
+		if !again.IsZero() {
+			retry = time.After(time.Until(again))
 		}
 		select {
 		case <-changed:
 		case <-retry:
 		}
 	}
+}
+
+// keeper brings about retentions that were declared anew.
+type keeper struct {
+	*node
+	structure broker.Revision
+	last      map[string]time.Duration
+}
+
+func (k *keeper) keep() error {
+	if k.mode != kafka.Own {
+		return nil // a command: who changes the registry sets the topics
+	}
+	var now map[string]time.Duration
+	at := k.structure
+	k.control.View(func(st *registry.State) {
+		if at = st.Structure(); at != k.structure {
+			now = k.retentions(st)
+		}
+	})
+	if at == k.structure {
+		return nil
+	}
+	if differ(k.last, now) {
+		if err := k.ensureTopics(k.life); err != nil {
+			return err
+		}
+	}
+	k.structure, k.last = at, now
+	return nil
 }
 
 // retentions are the declared retentions by topic.
