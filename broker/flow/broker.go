@@ -234,9 +234,12 @@ func BrokerTopics(cfg kafka.Config, window time.Duration, st *registry.State) ([
 
 // Retention is how long each topic with records of persons keeps them.
 func Retention(cfg kafka.Config, st *registry.State) *registry.Retention {
-	return st.Retention(registry.RetentionDefaults{
-		Source: cfg.Retention.Source, Rejected: cfg.Retention.Rejected, Deliveries: cfg.Retention.Deliveries,
-	})
+	return st.Retention(RetentionDefaults(cfg))
+}
+
+// RetentionDefaults are the configuration's, for what declares nothing.
+func RetentionDefaults(cfg kafka.Config) registry.RetentionDefaults {
+	return registry.RetentionDefaults{Source: cfg.Retention.Source, Rejected: cfg.Retention.Rejected, Deliveries: cfg.Retention.Deliveries}
 }
 
 // RegistryTopics are the topics that a registry's datasets and mailboxes need.

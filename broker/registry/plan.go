@@ -43,6 +43,7 @@ type Plan struct {
 	On     broker.Revision
 	Steps  []Step
 	Events []Event
+	after  *State // the catalogue as it would be
 }
 
 // maxEvent keeps a control event within what Kafka takes by default (1 MiB with
@@ -68,7 +69,7 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 	// A scratch state takes the puts one by one, so that what Fold would refuse
 	// is known before anything is written.
 	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased}
-	p := &Plan{On: s.revision}
+	p := &Plan{On: s.revision, after: scratch}
 	var changes []Change
 	for _, d := range ordered {
 		step := Step{Action: Create, Kind: d.Kind, ID: d.ID(), File: d.File, Line: d.Line}
@@ -131,6 +132,9 @@ func orNil[T any](p *T) any {
 	}
 	return p
 }
+
+// Retention is how long topics would keep records if the plan was carried out.
+func (p *Plan) Retention(def RetentionDefaults) *Retention { return p.after.Retention(def) }
 
 // Count is how many steps have an action.
 func (p *Plan) Count(a Action) int {

@@ -62,7 +62,9 @@ const retryAfter = time.Minute
 func (n *node) follow() {
 	defer close(n.followed)
 	kept := keeper{node: n}
-	n.control.View(func(st *registry.State) { kept.structure, kept.last = st.Structure(), n.retentions(st) })
+	n.control.View(func(st *registry.State) {
+		kept.structure, kept.last = st.Structure(), n.byTopic(flow.Retention(n.cfg.Config, st))
+	})
 	var again time.Time // when to try again what failed
 	for {
 		changed := n.control.Changed()
@@ -103,7 +105,7 @@ func (k *keeper) keep() error {
 	at := k.structure
 	k.control.View(func(st *registry.State) {
 		if at = st.Structure(); at != k.structure {
-			now = k.retentions(st)
+			now = k.byTopic(flow.Retention(k.cfg.Config, st))
 		}
 	})
 	if at == k.structure {
@@ -116,22 +118,6 @@ func (k *keeper) keep() error {
 	}
 	k.structure, k.last = at, now
 	return nil
-}
-
-// retentions are the declared retentions by topic.
-func (n *node) retentions(st *registry.State) map[string]time.Duration {
-	out := map[string]time.Duration{}
-	kept := flow.Retention(n.cfg.Config, st)
-	topics := n.cfg.Topics()
-	out[topics.Deliveries()] = kept.Deliveries.For
-	for d := range kept.Source {
-		out[topics.Source(string(d))] = kept.Source[d].For
-		out[topics.Rejected(string(d))] = kept.Rejected[d].For
-	}
-	for m, k := range kept.Mailbox {
-		out[topics.Mailbox(string(m))] = k.For
-	}
-	return out
 }
 
 // differ reports whether a topic that was there keeps for another time. One that

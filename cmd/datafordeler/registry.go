@@ -174,6 +174,8 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 	if err := repeatsFit(docs, n.cfg.Intake.WindowAge); err != nil {
 		return err
 	}
+	var before map[string]time.Duration
+	n.control.View(func(st *registry.State) { before = n.byTopic(flow.Retention(n.cfg.Config, st)) })
 	plan, rev, err := n.apply(ctx, docs, *actor, *dry)
 	var faults registry.Faults
 	if errors.As(err, &faults) {
@@ -183,6 +185,7 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	fmt.Fprint(std.out, plan)
+	sayShorter(std.out, before, n.byTopic(plan.Retention(flow.RetentionDefaults(n.cfg.Config))))
 	if *dry {
 		fmt.Fprintln(std.out, "dry run: nothing was written")
 		return nil
@@ -191,21 +194,6 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	return n.reportBinding(ctx, std, rev, *wait)
-}
-
-// repeatsFit refuses a source that would keep for less than repeats are recognised.
-func repeatsFit(docs []registry.Document, window time.Duration) error {
-	for _, d := range docs {
-		ds, ok := d.Body.(*broker.Dataset)
-		if !ok || ds.Retention == nil || ds.Retention.SourceDays <= 0 {
-			continue
-		}
-		if kept := time.Duration(ds.Retention.SourceDays) * 24 * time.Hour; kept < window {
-			return usagef("nothing was written: %s:%d: dataset %s: retention/sourceDays is %d, and repeats are recognised for %v (intake.window_age): keep for at least as long",
-				d.File, d.Line, ds.ID, ds.Retention.SourceDays, window)
-		}
-	}
-	return nil
 }
 
 // apply plans and, unless dry, appends.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"datafordeler/broker"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
@@ -229,4 +232,43 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	}
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+// repeatsFit refuses a source that would keep for less than repeats are recognised.
+func repeatsFit(docs []registry.Document, window time.Duration) error {
+	for _, d := range docs {
+		ds, ok := d.Body.(*broker.Dataset)
+		if !ok || ds.Retention == nil || ds.Retention.SourceDays <= 0 {
+			continue
+		}
+		if kept := time.Duration(ds.Retention.SourceDays) * 24 * time.Hour; kept < window {
+			return usagef("nothing was written: %s:%d: dataset %s: retention/sourceDays is %d, and repeats are recognised for %v (intake.window_age): keep for at least as long",
+				d.File, d.Line, ds.ID, ds.Retention.SourceDays, window)
+		}
+	}
+	return nil
+}
+
+// sayShorter tells what a change of the registry deletes.
+func sayShorter(w io.Writer, was, is map[string]time.Duration) {
+	for _, topic := range slices.Sorted(maps.Keys(was)) {
+		old := was[topic]
+		if now, ok := is[topic]; ok && now > 0 && (old <= 0 || now < old) {
+			fmt.Fprintf(w, "! %s keeps for %s where it kept for %s: what is older is deleted for good\n", topic, span(now), span(old))
+		}
+	}
+}
+
+// byTopic are the retentions of topics by name.
+func (n *node) byTopic(kept *registry.Retention) map[string]time.Duration {
+	topics := n.cfg.Topics()
+	out := map[string]time.Duration{topics.Deliveries(): kept.Deliveries.For}
+	for d := range kept.Source {
+		out[topics.Source(string(d))] = kept.Source[d].For
+		out[topics.Rejected(string(d))] = kept.Rejected[d].For
+	}
+	for m, k := range kept.Mailbox {
+		out[topics.Mailbox(string(m))] = k.For
+	}
+	return out
 }
