@@ -60,13 +60,13 @@ func keysBackup(ctx context.Context, std stdio, args []string) error {
 		if _, err := std.out.Write(scratch.Data); err != nil {
 			return err
 		}
-		note(std.err, "what was written", file, i, s)
+		backupNote(std.err, "what was written", file, i, s)
 		return nil
 	}
 	if err := writeCopy(*out, scratch.Data, i.Check); err != nil {
 		return err
 	}
-	note(std.out, *out, file, i, s)
+	backupNote(std.out, *out, file, i, s)
 	return nil
 }
 
@@ -121,8 +121,8 @@ func writeCopy(path string, b []byte, check string) (err error) {
 	return nil
 }
 
-// note is what goes with a backup: whoever finds it must know what it is.
-func note(w io.Writer, name string, file keys.File, i keys.Info, s standing) {
+// backupNote is what goes with a backup: whoever finds it must know what it is.
+func backupNote(w io.Writer, name string, file keys.File, i keys.Info, s standing) {
 	first, last := i.Covers()
 	fmt.Fprintf(w, `BACKUP NOTE: keep it with the copy, on paper too
   what      %s: a copy of the keystore %s, fingerprint %s,
