@@ -124,15 +124,16 @@ type verification struct {
 	Seconds    float64         `json:"seconds"`
 }
 
-func keyFrom(own bool) string {
+// keyFrom says whose word the key rests on: of those who ask, or of what is checked.
+func keyFrom(own bool, what string) string {
 	if own {
-		return "ledger"
+		return what
 	}
 	return "given"
 }
 
 func verified(r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) verification {
-	v := verification{OK: r.Fault == nil, Origin: p.Origin, KeyFrom: keyFrom(own), Entries: r.Entries, Decisions: r.Decisions, Permits: r.Permits,
+	v := verification{OK: r.Fault == nil, Origin: p.Origin, KeyFrom: keyFrom(own, "ledger"), Entries: r.Entries, Decisions: r.Decisions, Permits: r.Permits,
 		Records: r.Records, OutOfScope: r.OutOfScope, Repeated: r.Repeated, Rejected: r.Rejected, Revision: r.Revision, Heads: r.Checkpoints,
 		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: len(r.Overlaps), Skips: len(r.Skips),
 		Seconds: took.Seconds()}
@@ -323,7 +324,7 @@ func auditCheck(_ context.Context, std stdio, args []string) error {
 			Covered   int64           `json:"covered"`
 			Cosigners []string        `json:"cosigners"`
 			Line      json.RawMessage `json:"line"`
-		}{true, policy.Origin, keyFrom(own), checked.Checkpoint.Size, names(checked.Cosigners), json.RawMessage(checked.Line)}, true)
+		}{true, policy.Origin, keyFrom(own, "proof"), checked.Checkpoint.Size, names(checked.Cosigners), json.RawMessage(checked.Line)}, true)
 	}
 	fmt.Fprintf(std.out, "It holds: entry %d, line %d of the ledger %s, under its signed head of %s entries.\n", checked.EntryIndex, checked.Index, policy.Origin, thousands(checked.Checkpoint.Size))
 	if len(checked.Cosigners) > 0 {

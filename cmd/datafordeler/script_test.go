@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 //	giant FILE BYTES       writes one JSON line of so many bytes
 //	expand FILE…           puts the environment's values for $NAME in files
 //	keystore FILE MONTHS   makes a keystore as it was made so many months ago
+//	spoil FILE             changes a byte in the middle
+//	setid                  sets ID to the "id" in what the last command printed
 //
 // THISMONTH and LASTMONTH are periods, and YEARAGO the one twelve months back.
 // DEMO is the demonstration's registry, ADDR a free address on loopback.
@@ -83,6 +85,8 @@ func TestScripts(t *testing.T) {
 			"expand":    scriptExpand,
 			"keystore":  scriptKeystore,
 			"giant":     scriptGiant,
+			"spoil":     scriptSpoil,
+			"setid":     scriptSetID,
 			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for _, c := range ts.BackgroundCmds() {
 					ts.Check(c.Process.Signal(syscall.SIGTERM))
@@ -107,6 +111,24 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	if args[0] != strconv.Itoa(got) {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
+}
+
+func scriptSpoil(ts *testscript.TestScript, _ bool, args []string) {
+	file := ts.MkAbs(args[0])
+	b, err := os.ReadFile(file)
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(file, b, 0o600))
+}
+
+var idMember = regexp.MustCompile(`"id":"([^"]+)"`)
+
+func scriptSetID(ts *testscript.TestScript, _ bool, _ []string) {
+	m := idMember.FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("the last command printed no id")
+	}
+	ts.Setenv("ID", m[1])
 }
 
 func scriptIDs(ts *testscript.TestScript, _ bool, args []string) {
