@@ -28,6 +28,7 @@ func benchCommand() command {
 		summary: "measure throughput, latency, decisions, growth and memory",
 		help: `Usage: datafordeler bench route   [--records N] [--ways raw,governed,naive] [flags]
        datafordeler bench latency [--rate N] [--seconds N] [flags]
+       datafordeler bench ledger  [--records N] [flags]
        datafordeler bench decide  [--cases N] [--seed S] [--json]
        datafordeler bench scale   [--points N,N,…] [--records N] [--json]
        datafordeler bench sizing  [--records N] [--brokers A,B] [--json]
@@ -39,7 +40,9 @@ route measures, in turn in each round, on the same records:
              same time and size
   governed   the broker at full function
   naive      OPA's Eval and generic maps for each record, in like transactions
-and prints the medians, and what a record becomes in bytes. latency publishes at
+and prints the medians, and what a record becomes in bytes. ledger routes without
+and with the ledger written and signed beside, on the same machine, and verifies
+it: decisions a second, and how long after the last one a head covers it. latency publishes at
 a constant rate and measures until a consumer can read what was committed, from
 when each record was due, whatever held it up. decide puts random cases to the
 full and to the compiled policy, which must answer alike. scale measures what a
@@ -48,7 +51,7 @@ sizing routes records of several sizes at several fan-outs, and fits what a
 record costs a processor to them. memory routes a long stream and prints what the process holds after each part of
 it, when garbage has been collected.
 
-route, latency and memory:
+route, ledger, latency and memory:
   --subscriptions N    how many are registered (1,000, and no fewer than fanout)
   --fanout F           how many of them each record is in scope of (1)
   --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
@@ -66,6 +69,9 @@ route only:
   --naive-records N    how many of the records the naive way goes through, since
                        it is slow (a tenth, and 20,000 or more)
   --cpuprofile FILE    profile one more round of governed, which does not count
+ledger only:
+  --records N          how many records (200,000)
+  --rounds N           at least 3 (3)
 latency only:
   --rate N             records a second (10,000)
   --seconds N          for how long (20), after --warmup N seconds (5)
@@ -97,7 +103,7 @@ Examples:
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("which? route, latency, decide, scale, sizing or memory")
+				return usagef("which? route, ledger, latency, decide, scale, sizing or memory")
 			}
 			switch args[0] {
 			case "route":
@@ -110,12 +116,14 @@ Examples:
 				return benchScale(ctx, std, args[1:])
 			case "sizing":
 				return benchSizing(ctx, std, args[1:])
+			case "ledger":
+				return benchLedger(ctx, std, args[1:])
 			case "memory":
 				return benchMemory(ctx, std, args[1:])
 			case "-h", "-help", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no bench %q: route, latency, decide, scale, sizing or memory", args[0])
+			return usagef("no bench %q: route, ledger, latency, decide, scale, sizing or memory", args[0])
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"datafordeler/broker/flow/evidence"
+	"datafordeler/broker/ledger"
 	"datafordeler/broker/registry"
 )
 
@@ -29,6 +30,7 @@ type book struct {
 	sequencer *evidence.Sequencer
 	metrics   *evidence.Metrics
 	key       *evidence.Key
+	policy    *ledger.Policy
 }
 
 // openBook opens the ledger and the key that signs it, made where there is none,
@@ -49,11 +51,16 @@ func (n *node) openBook(ctx context.Context) (*book, error) {
 	if err := n.holdLedger(ctx, key.Public()); err != nil {
 		return nil, err
 	}
+	return n.openBookWith(ctx, key)
+}
+
+// openBookWith opens the ledger as it is signed by a key.
+func (n *node) openBookWith(ctx context.Context, key *evidence.Key) (*book, error) {
 	policy, err := evidence.Trust(n.cfg.Ledger, key.Public())
 	if err != nil {
 		return nil, err
 	}
-	b := &book{key: key}
+	b := &book{key: key, policy: policy}
 	if b.ledger, err = evidence.Open(ctx, n.engine, n.cfg.Topics(), policy, n.cfg.Ledger.StopAfter, n.log); err != nil {
 		return nil, err
 	}
