@@ -24,16 +24,23 @@ type Envelope struct {
 	source, mailbox, subscription, agreement, dataset, provider []byte
 }
 
-// NewEnvelope prepares the headers that do not change from record to record.
+// NewEnvelope prepares the headers that do not change from record to record. The
+// values lie side by side: they are read together.
 func NewEnvelope(t *broker.Terms) *Envelope {
-	return &Envelope{
-		source:       []byte("urn:datafordeler:dataset:" + string(t.Dataset.ID)),
-		mailbox:      []byte(t.Mailbox.ID),
-		subscription: []byte(t.Subscription.ID),
-		agreement:    []byte(t.Agreement.ID),
-		dataset:      []byte(t.Dataset.ID),
-		provider:     []byte(t.Dataset.Owner),
+	e := &Envelope{}
+	const source = "urn:datafordeler:dataset:"
+	all, at := []byte(source+string(t.Dataset.ID)+string(t.Mailbox.ID)+string(t.Subscription.ID)+string(t.Agreement.ID)+string(t.Dataset.Owner)), 0
+	next := func(n int) []byte {
+		at += n
+		return all[at-n : at : at]
 	}
+	e.source = next(len(source) + len(t.Dataset.ID))
+	e.dataset = e.source[len(source):]
+	e.mailbox = next(len(t.Mailbox.ID))
+	e.subscription = next(len(t.Subscription.ID))
+	e.agreement = next(len(t.Agreement.ID))
+	e.provider = next(len(t.Dataset.Owner))
+	return e
 }
 
 var (

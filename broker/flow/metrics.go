@@ -156,7 +156,8 @@ func (m *Metrics) committed(works []*work, sum *tally, now *world, compute, tota
 		sum.add(t)
 	}
 	m.policy.Add(sum.policy.Seconds())
-	for _, s := range sum.touched {
+	for i := range sum.touched {
+		s := &sum.touched[i]
 		if s.permitted > 0 {
 			c := m.series(s.route)
 			c.permits.Add(float64(s.permitted))

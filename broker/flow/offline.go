@@ -82,7 +82,8 @@ func (x *Offline) Transaction(ctx context.Context, records []*kgo.Record) (decis
 	if w.tally.repeated > 0 || len(w.tally.rejected) > 0 {
 		return 0, fmt.Errorf("%d records repeated, rejected %v", w.tally.repeated, w.tally.rejected)
 	}
-	for _, s := range w.tally.touched {
+	for i := range w.tally.touched {
+		s := &w.tally.touched[i]
 		if len(s.denied) > 0 {
 			return 0, errors.New("denied: " + string(s.denied[0].reason))
 		}

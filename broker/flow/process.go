@@ -42,7 +42,7 @@ type work struct {
 	doc       jsondoc.Doc
 	rec       broker.Record
 	headers   []intake.Header
-	terms     []*broker.Terms
+	found     []int32 // routes by number
 	decisions []deliver.Decision
 	cuts      []cut
 	cases     []broker.Interval
@@ -127,9 +127,9 @@ const largestBatch = 1_000_000
 // decide answers for every subscription in whose scope the record is.
 func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 	rec := &w.rec
-	w.terms = in.world.index.Match(w.terms[:0], rec, in.state)
+	w.found = in.world.index.Match(w.found[:0], rec, in.state)
 	w.decisions, w.cuts = w.decisions[:0], w.cuts[:0]
-	if len(w.terms) == 0 {
+	if len(w.found) == 0 {
 		w.tally.outOfScope++
 		w.batch.Add(deliver.Row{Offset: rec.Offset}, nil)
 		return nil
@@ -141,18 +141,18 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 			return err // without it there is no evidence: stop rather than deliver
 		}
 	}
-	for _, t := range w.terms {
-		d := deliver.Decision{Terms: t}
-		route := in.world.routes[t]
-		sub := w.tally.sub(route)
+	for _, n := range w.found {
+		route := in.world.numbered[n]
+		d := deliver.Decision{Terms: route.terms}
+		sub := w.tally.sub(n)
 		sub.inScope++
-		d.Outcome = w.ask(ctx, b, in, t, route)
+		d.Outcome = w.ask(ctx, b, in, route)
 		if d.Outcome.Permit {
-			w.deliver(b, in, t, route, sub, &d)
+			w.deliver(b, route, sub, &d)
 		}
 		if d.Outcome.Permit {
 			sub.permitted++
-			w.relyOn(t, in.now)
+			w.relyOn(route, in.now)
 		} else {
 			sub.deny(d.Outcome.Reasons[0], 1)
 		}
@@ -164,18 +164,14 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 
 // relyOn bounds the transaction by what the permit of the latest ask may rest
 // on: whatever ends by the clock must not have ended when the delivery commits.
-func (w *work) relyOn(t *broker.Terms, now time.Time) {
+func (w *work) relyOn(route *route, now time.Time) {
 	bound := func(to time.Time) {
 		if to.After(now) && (w.until.IsZero() || to.Before(w.until)) {
 			w.until = to
 		}
 	}
-	bound(t.Agreement.Valid.To)
-	for i := range t.Bases {
-		bound(t.Bases[i].Valid.To)
-	}
-	for i := range t.Delegations {
-		bound(t.Delegations[i].Valid.To)
+	for _, end := range route.ends {
+		bound(end)
 	}
 	if !w.rec.HasSubject {
 		return
@@ -199,18 +195,19 @@ func lapsed(works []*work, now time.Time) bool {
 }
 
 // ask puts the case to policy. Whatever goes wrong is a denial.
-func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms, route *route) *broker.Outcome {
+func (w *work) ask(ctx context.Context, b *Broker, in *instant, route *route) *broker.Outcome {
 	if route.prepared == nil {
 		return denyPolicyError
 	}
 	rec := &w.rec
 	facts := broker.Facts{Time: in.now, Kind: rec.Kind, Attributes: rec.Attributes}
 	if rec.HasSubject {
-		w.cases = in.state.Cases(w.cases[:0], t.Subscription.ID, rec.Subject)
-		w.consents = in.state.Consents(w.consents[:0], t.Agreement.Consumer, t.Dataset.ID, t.Agreement.Purpose, rec.Subject)
+		w.cases = in.state.Cases(w.cases[:0], route.id, rec.Subject)
+		w.consents = in.state.Consents(w.consents[:0], route.consumer, rec.Dataset, route.purpose, rec.Subject)
 		facts.Cases, facts.Consents = w.cases, w.consents
 	}
-	if a := &t.Agreement; a.Cost.Ceiling > 0 {
+	if route.ceiling {
+		a := &route.terms.Agreement
 		w.demand[a.ID]++
 		delivered := w.batch.Used(a.ID)
 		for i := range w.decisions { // of this record, under other subscriptions to the agreement
@@ -233,7 +230,7 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, t *broker.Terms,
 		w.tally.policy += policySample * time.Since(begun)
 	}
 	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
-		b.log.Error("policy gave no answer: denied", "subscription", t.Subscription.ID, "err", err)
+		b.log.Error("policy gave no answer: denied", "subscription", route.id, "err", err)
 		return denyPolicyError
 	}
 	return outcome
@@ -268,7 +265,7 @@ func (w *work) cut(by *minimise.Projection) *cut {
 
 // deliver reduces the record and encodes the delivery; what cannot be carried
 // out becomes a denial.
-func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, sub *subTally, d *deliver.Decision) {
+func (w *work) deliver(b *Broker, route *route, sub *subTally, d *deliver.Decision) {
 	rec := &w.rec
 	cut := w.cut(route.projection)
 	switch {
@@ -282,19 +279,19 @@ func (w *work) deliver(b *Broker, in *instant, t *broker.Terms, route *route, su
 	d.Shielded, d.Fields = cut.shielded, route.projection.Fields(cut.shielded)
 	var of broker.DeliveryID
 	if rec.Kind != broker.Original {
-		of = broker.NewDeliveryID(rec.Of, t.Subscription.ID)
+		of = broker.NewDeliveryID(rec.Of, route.id)
 	}
 	r := w.slab.record()
 	r.Topic, r.Value = route.topic, cut.value
 	room := w.arena.mark(deliver.HeaderBytes(rec))
 	var used []byte
-	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), room, route.envelope, rec,
-		broker.NewDeliveryID(rec.Event, t.Subscription.ID),
-		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, t.Subscription.ID), of)
+	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), room, &route.envelope, rec,
+		broker.NewDeliveryID(rec.Event, route.id),
+		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, route.id), of)
 	w.arena.take(room, used)
 	switch {
 	case route.partitions == 0:
-		r.Partition = broker.Bucket(t.Mailbox.ID, b.deliveryBuckets.Load())
+		r.Partition = route.bucketOf(b.deliveryBuckets.Load())
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}

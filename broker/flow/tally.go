@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"slices"
 	"time"
 
 	"datafordeler/broker"
@@ -15,15 +16,16 @@ type tally struct {
 	asked                                  int           // how often
 
 	rejected map[broker.RejectionCode]int64
-	of       *world               // whose routes subs has
-	subs     map[*route]*subTally // kept from one transaction to the next
-	touched  []*subTally          // those of this one
-	gen      uint64               // this one
+	of       *world // whose routes are counted
+	// touched has the subscriptions that there is something to count of, and
+	// place, by the number of a route, where: one more than its place, 0 for none.
+	touched []subTally
+	place   []int32
 }
 
 type subTally struct {
-	gen   uint64 // whose counts these are
-	route *route
+	number int32 // of the route
+	route  *route
 
 	inScope, permitted, shielded int64
 	bytesIn, bytesOut            int64
@@ -51,25 +53,33 @@ func (t *tally) reset(now *world) {
 	if t.rejected == nil {
 		t.rejected = map[broker.RejectionCode]int64{}
 	}
-	clear(t.touched)
-	if t.subs == nil || t.of != now {
-		t.of, t.subs = now, map[*route]*subTally{}
+	for i := range t.touched {
+		s := &t.touched[i]
+		t.place[s.number] = 0
+		*s = subTally{denied: s.denied[:0]} // what it has room for is kept
 	}
-	clear(t.rejected)
 	t.touched = t.touched[:0]
-	t.gen++
+	clear(t.rejected)
+	if t.of != now {
+		t.of = now
+		t.place = slices.Grow(t.place[:0], len(now.numbered))[:len(now.numbered)]
+		clear(t.place)
+	}
 }
 
-func (t *tally) sub(r *route) *subTally {
-	s := t.subs[r]
-	if s == nil {
-		s = &subTally{}
-		t.subs[r] = s
+// sub counts for the route with a number, until the next call.
+func (t *tally) sub(number int32) *subTally {
+	if at := t.place[number]; at > 0 {
+		return &t.touched[at-1]
 	}
-	if s.gen != t.gen {
-		*s = subTally{gen: t.gen, route: r, denied: s.denied[:0]}
-		t.touched = append(t.touched, s)
+	if n := len(t.touched); n < cap(t.touched) {
+		t.touched = t.touched[:n+1]
+	} else {
+		t.touched = append(t.touched, subTally{})
 	}
+	t.place[number] = int32(len(t.touched))
+	s := &t.touched[len(t.touched)-1]
+	s.number, s.route = number, t.of.numbered[number]
 	return s
 }
 
@@ -83,7 +93,7 @@ func (s *subTally) deny(reason broker.Reason, n int64) {
 	s.denied = append(s.denied, denials{reason, n})
 }
 
-// add counts what another has counted.
+// add counts what another of the same world has counted.
 func (t *tally) add(o *tally) {
 	t.records += o.records
 	t.outOfScope += o.outOfScope
@@ -93,8 +103,9 @@ func (t *tally) add(o *tally) {
 	for code, n := range o.rejected {
 		t.rejected[code] += n
 	}
-	for _, from := range o.touched {
-		to := t.sub(from.route)
+	for i := range o.touched {
+		from := &o.touched[i]
+		to := t.sub(from.number)
 		to.inScope += from.inScope
 		to.permitted += from.permitted
 		to.shielded += from.shielded

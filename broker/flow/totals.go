@@ -56,7 +56,8 @@ func (t *totals) add(sum *tally) {
 	for code, n := range sum.rejected {
 		t.sum.Rejected[code] += n
 	}
-	for _, s := range sum.touched {
+	for i := range sum.touched {
+		s := &sum.touched[i]
 		id := s.route.terms.Subscription.ID
 		sub := t.subs[id]
 		if sub == nil {

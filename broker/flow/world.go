@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
@@ -27,19 +29,63 @@ type world struct {
 	declared  map[broker.DatasetID]*broker.Dataset // that datasets were compiled from
 	cuts      map[*broker.RightsPackage]*minimise.Projection
 	routes    map[*broker.Terms]*route
+	numbered  []*route // as index numbers them
 	fresh     []*route // those that were not in the world before, to compile
 }
 
-// route is what a subscription's records go through.
+// route is what a subscription's records go through. Records come for one
+// subscription after another, each of whose routes and terms has long left the
+// processor's caches: what every record asks for is here, near together.
 type route struct {
 	terms      *broker.Terms
 	prepared   *policy.Prepared // nil: policy could not be prepared, so all is denied
 	projection *minimise.Projection
-	envelope   *deliver.Envelope
+	id         broker.SubscriptionID
+	consumer   broker.OrgNumber
+	purpose    broker.Purpose
+	ends       []time.Time // of what every permit rests on; most have no end
 	topic      string
-	partitions int32 // of the mailbox's own topic; 0 when it has a bucket of deliveries
+	partitions int32         // of the mailbox's own topic; 0 when it has a bucket of deliveries
+	ceiling    bool          // the agreement has one
+	wanted     atomic.Bool   // asked while not compiled
+	bucket     atomic.Uint64 // the bucket of deliveries, under their number
+	envelope   deliver.Envelope
 	series     atomic.Pointer[series]
-	wanted     atomic.Bool // asked while not compiled
+}
+
+// newRoute is a route that policy and projection are yet to be given to.
+func newRoute(t *broker.Terms, topics kafka.Topics) *route {
+	// Of the names each has a copy beside those of the other routes.
+	r := &route{terms: t, id: broker.SubscriptionID(strings.Clone(string(t.Subscription.ID))), consumer: t.Agreement.Consumer, purpose: t.Agreement.Purpose,
+		ceiling: t.Agreement.Cost.Ceiling > 0, envelope: *deliver.NewEnvelope(t)}
+	if t.Mailbox.Channel == broker.KafkaChannel {
+		r.topic, r.partitions = topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
+	} else {
+		r.topic = topics.Deliveries()
+	}
+	end := func(to time.Time) {
+		if !to.IsZero() {
+			r.ends = append(r.ends, to)
+		}
+	}
+	end(t.Agreement.Valid.To)
+	for i := range t.Bases {
+		end(t.Bases[i].Valid.To)
+	}
+	for i := range t.Delegations {
+		end(t.Delegations[i].Valid.To)
+	}
+	return r
+}
+
+// bucketOf is the mailbox's among so many buckets.
+func (r *route) bucketOf(buckets int32) int32 {
+	if known := r.bucket.Load(); int32(known>>32) == buckets {
+		return int32(uint32(known))
+	}
+	n := broker.Bucket(r.terms.Mailbox.ID, buckets)
+	r.bucket.Store(uint64(buckets)<<32 | uint64(n))
+	return n
 }
 
 // errNoPolicy holds deliveries until a policy is active.
@@ -152,12 +198,7 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 			w.routes[t], w.cuts[t.Package] = r, r.projection
 			continue
 		}
-		r := &route{terms: t, envelope: deliver.NewEnvelope(t)}
-		if t.Mailbox.Channel == broker.KafkaChannel {
-			r.topic, r.partitions = b.topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
-		} else {
-			r.topic = b.topics.Deliveries()
-		}
+		r := newRoute(t, b.topics)
 		var err error
 		if r.projection, err = w.projection(t, old); err != nil {
 			return nil, fmt.Errorf("rights package %s: %w", t.Package.ID, err)
@@ -170,6 +211,10 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 			w.fresh = append(w.fresh, r)
 		}
 		w.routes[t] = r
+	}
+	w.numbered = make([]*route, 0, len(all))
+	for _, t := range w.index.Terms() {
+		w.numbered = append(w.numbered, w.routes[t])
 	}
 	return w, nil
 }

@@ -131,7 +131,7 @@ func BenchmarkMatchCrowd(b *testing.B) {
 	for _, c := range crowds {
 		b.Run(c.name, func(b *testing.B) {
 			x, rec := New(c.terms()), c.record()
-			var dst []*broker.Terms
+			var dst []int32
 			var nobody Lister = lists{}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -27,9 +27,15 @@ type Lister interface {
 // Index finds subscriptions by record. It is read-only after New, for any number
 // of goroutines; a change of the registry's structure makes a new one.
 type Index struct {
+	terms    []*broker.Terms // in order of subscription name: what Match numbers
 	datasets map[broker.DatasetID]*dataset
 	scratch  sync.Pool // *[]broker.SubscriptionID
 }
+
+// Terms are those that the index was made of, in order of subscription name; they
+// are not to be changed. Match answers with their numbers, so that what a caller
+// keeps for each lies in a list rather than in a map.
+func (x *Index) Terms() []*broker.Terms { return x.terms }
 
 // dataset files each subscription in one of the two.
 type dataset struct {
@@ -39,8 +45,8 @@ type dataset struct {
 
 // entry is a subscription's terms with what a record must have for it.
 type entry struct {
-	terms *broker.Terms
-	needs []need
+	number int32 // in Index.terms
+	needs  []need
 }
 
 // need is of the attribute at a position: to be one of values, or to be none of
@@ -66,14 +72,15 @@ func New(terms []*broker.Terms) *Index {
 	x.scratch.New = func() any { return new([]broker.SubscriptionID) }
 	terms = slices.Clone(terms)
 	slices.SortFunc(terms, byName)
+	x.terms = terms
 	open := map[*dataset][]placed{}
-	for _, t := range terms {
+	for i, t := range terms {
 		d := x.datasets[t.Dataset.ID]
 		if d == nil {
 			d = &dataset{listed: map[broker.SubscriptionID]*entry{}}
 			x.datasets[t.Dataset.ID] = d
 		}
-		e, possible := newEntry(t)
+		e, possible := newEntry(t, int32(i))
 		switch {
 		case !possible:
 		case t.Subscription.Scope.Kind == broker.ScopeListed:
@@ -90,8 +97,8 @@ func New(terms []*broker.Terms) *Index {
 
 // newEntry resolves the scope's and the filter's attributes to positions. Nothing
 // is in the scope of terms that are not possible.
-func newEntry(t *broker.Terms) (e *entry, possible bool) {
-	e = &entry{terms: t}
+func newEntry(t *broker.Terms, number int32) (e *entry, possible bool) {
+	e = &entry{number: number}
 	switch s := &t.Subscription.Scope; s.Kind {
 	case broker.ScopeAll, broker.ScopeListed:
 	case broker.ScopeAttribute:
@@ -136,10 +143,10 @@ func set(values, but []string) []string {
 	return slices.Compact(values)
 }
 
-// Match appends the terms in whose scope the record is, in order of subscription
-// name. The record's attributes are in the order of its dataset's. It allocates
-// only where dst must grow.
-func (x *Index) Match(dst []*broker.Terms, rec *broker.Record, l Lister) []*broker.Terms {
+// Match appends the numbers, among Terms, of those in whose scope the record is;
+// they rise, and so are in order of subscription name. The record's attributes are
+// in the order of its dataset's. It allocates only where dst must grow.
+func (x *Index) Match(dst []int32, rec *broker.Record, l Lister) []int32 {
 	d := x.datasets[rec.Dataset]
 	if d == nil {
 		return dst
@@ -151,14 +158,14 @@ func (x *Index) Match(dst []*broker.Terms, rec *broker.Record, l Lister) []*brok
 		*s = l.Listed((*s)[:0], rec.Dataset, rec.Subject)
 		for _, id := range *s {
 			if e := d.listed[id]; e != nil && e.holds(rec, e.all()) {
-				dst = append(dst, e.terms)
+				dst = append(dst, e.number)
 				lists = 2 // a lister owes us no order
 			}
 		}
 		x.scratch.Put(s)
 	}
 	if lists > 1 {
-		slices.SortFunc(dst[from:], byName)
+		slices.Sort(dst[from:])
 		dst = dst[:from+len(slices.Compact(dst[from:]))] // nor that it names each once
 	}
 	return dst

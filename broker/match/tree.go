@@ -23,7 +23,13 @@ type branch struct {
 // each of the first 64. Those after are always tested.
 type leaf struct {
 	*entry
-	tests uint64
+	tests  uint64
+	number int32 // the entry's, so that one that is met all the way is not looked at
+	met    bool  // no test is left
+}
+
+func newLeaf(p *placed) leaf {
+	return leaf{p.entry, p.tests, p.number, p.tests == 0 && len(p.needs) <= maskBits}
 }
 
 const maskBits = 64
@@ -62,8 +68,8 @@ type attributeValue struct {
 func grow(list []placed, used []int) *node {
 	n := &node{}
 	if len(list) <= few && len(used) > 0 {
-		for _, p := range list {
-			n.rest = append(n.rest, leaf{p.entry, p.tests})
+		for i := range list {
+			n.rest = append(n.rest, newLeaf(&list[i]))
 		}
 		return n
 	}
@@ -100,7 +106,7 @@ func grow(list []placed, used []int) *node {
 			}
 		}
 		if best < 0 {
-			n.rest = append(n.rest, leaf{p.entry, p.tests})
+			n.rest = append(n.rest, newLeaf(&p))
 			continue
 		}
 		x := &p.needs[best]
@@ -122,13 +128,13 @@ func grow(list []placed, used []int) *node {
 	return n
 }
 
-// match appends the terms of the entries that hold. lists is how many lists they
+// match appends the numbers of the entries that hold. lists is how many lists they
 // come from, each in order of name: 2 stands for more.
-func (n *node) match(dst []*broker.Terms, rec *broker.Record) (_ []*broker.Terms, lists int) {
+func (n *node) match(dst []int32, rec *broker.Record) (_ []int32, lists int) {
 	from := len(dst)
 	for i := range n.rest {
-		if l := &n.rest[i]; l.tests == 0 && len(l.needs) <= maskBits || l.holds(rec, l.tests) {
-			dst = append(dst, l.terms)
+		if l := &n.rest[i]; l.met || l.holds(rec, l.tests) {
+			dst = append(dst, l.number)
 		}
 	}
 	if len(dst) > from {

@@ -215,7 +215,7 @@ func scaleMatch(ctx context.Context, s bench.Scenario, st *registry.State, ring 
 		accepted[i].Attributes = slices.Clone(accepted[i].Attributes)
 	}
 	index := match.New(st.AllTerms())
-	var terms []*broker.Terms
+	var terms []int32
 	return perRecord(ctx, s.Records, func() error {
 		n := 0
 		for i := range accepted {

@@ -94,7 +94,8 @@ func TestScenarioAndNaiveDoTheSameJob(t *testing.T) {
 			t.Fatalf("in scope of %d subscriptions, want %d", len(terms), s.Fanout)
 		}
 		want := map[string]any{}
-		for _, sub := range terms {
+		for _, n := range terms {
+			sub := index.Terms()[n]
 			p, err := minimise.Compile(sub.Package, sub.Dataset)
 			if err != nil {
 				t.Fatal(err)
