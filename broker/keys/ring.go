@@ -23,10 +23,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,36 +56,12 @@ type month struct {
 	destroyed atomic.Bool
 }
 
-// macs hands out HMAC-SHA-256 states of one key, with the key's two blocks
-// already hashed in, so that a short message costs two compressions, not four.
-type macs struct{ pool *sync.Pool }
-
-type mac struct {
-	hash.Hash
-	in  []byte
-	out [sha256.Size]byte
-}
-
-func newMacs(key []byte) macs {
-	return macs{&sync.Pool{New: func() any {
-		m := &mac{Hash: hmac.New(sha256.New, key), in: make([]byte, 0, 128)}
-		m.Reset() // saves the two states to start from
-		return m
-	}}}
-}
-
 // derive separates domains: each use of a stable key has a key of its own, so
 // that no message of one use can be a message of another.
 func derive(key []byte, use string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("datafordeler/keys/1/" + use))
 	return h.Sum(nil)
-}
-
-func (m *mac) sum() broker.Digest {
-	m.Reset()
-	m.Write(m.in)
-	return broker.Digest(m.Sum(m.out[:0])[:16])
 }
 
 // newRing makes the ring of a keystore that was checked.
