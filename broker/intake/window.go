@@ -63,9 +63,33 @@ type Window struct {
 	pending int
 
 	// index finds the oldest entry of an event: open addressing by the event's
-	// first bytes, which as a keyed hash nobody can aim, holding slots of
-	// entries + 1.
+	// first bytes, which as a keyed hash nobody can aim. A cell holds a slot of
+	// entries + 1 and, above it, marks: how far the cell is from the event's home,
+	// and some more of the event. By these nearly all cells on the way that are not
+	// the event's are told without a look at their entries, which lie far apart in
+	// memory: such a look takes as long as all the rest.
 	index []uint32
+}
+
+const (
+	slotBits = 26
+	slotMask = 1<<slotBits - 1 // more than maxWindow by a third
+	tagBits  = 3
+	far      = 7 // the distance of this many and of all more
+)
+
+// marks are those of an event in a cell so far from its home.
+func marks(event broker.EventHash, away int) uint32 {
+	return uint32(min(away, far))<<tagBits | uint32(event[4])&(1<<tagBits-1)
+}
+
+// at is the slot that a cell in use holds.
+func (w *Window) at(cell int) uint32 { return w.index[cell]&slotMask - 1 }
+
+// set puts an event's slot into a cell.
+func (w *Window) set(cell int, event broker.EventHash, slot uint32) {
+	away := (cell - w.home(event)) & (len(w.index) - 1)
+	w.index[cell] = marks(event, away)<<slotBits | (slot + 1)
 }
 
 // entry is one record, 48 bytes. Those of one event are a list, oldest first.
@@ -95,20 +119,22 @@ func (w *Window) Floor(offset int64) int64 { return max(0, offset-w.reach) }
 // be wrong in silence.
 func (w *Window) Check(event broker.EventHash, content uint64, offset int64, ts time.Time) Verdict {
 	millis := ts.UnixMilli()
-	verdict := w.judge(event, content, offset, millis)
+	w.room()
+	at, found := w.find(event)
+	verdict := Fresh
+	if found {
+		verdict = w.judge(at, content, offset, millis)
+	}
 	if verdict != Reused {
-		w.push(event, content, offset, millis)
+		w.push(at, found, entry{event: event, content: content, offset: offset, millis: millis})
 		w.pending++
 	}
 	return verdict
 }
 
-func (w *Window) judge(event broker.EventHash, content uint64, offset, millis int64) Verdict {
-	at, found := w.find(event)
-	if !found {
-		return Fresh
-	}
-	for s := w.index[at] - 1; s != none; s = w.entries[s].next {
+// judge looks at the entries of the event in a cell.
+func (w *Window) judge(at int, content uint64, offset, millis int64) Verdict {
+	for s := w.at(at); s != none; s = w.entries[s].next {
 		e := &w.entries[s]
 		if offset-e.offset > w.reach || (millis > e.millis && uint64(millis)-uint64(e.millis) > w.age) {
 			continue
@@ -148,7 +174,9 @@ func (w *Window) Restore(event broker.EventHash, content uint64, offset int64, t
 	if w.pending > 0 {
 		panic("intake: Window.Restore while records are pending")
 	}
-	w.push(event, content, offset, ts.UnixMilli())
+	w.room()
+	at, found := w.find(event)
+	w.push(at, found, entry{event: event, content: content, offset: offset, millis: ts.UnixMilli()})
 	w.Commit()
 }
 
@@ -164,30 +192,36 @@ func (w *Window) slot(i int) int {
 	return s
 }
 
-func (w *Window) push(event broker.EventHash, content uint64, offset, millis int64) {
-	if w.count > 0 {
-		if last := w.entries[w.slot(w.count-1)].offset; offset <= last {
-			panic(fmt.Sprintf("intake: window was given offset %d after %d", offset, last))
-		}
-	}
+// room is for one entry more. It moves cells.
+func (w *Window) room() {
 	if w.count == len(w.entries) {
 		w.grow()
 	}
-	slot := uint32(w.slot(w.count))
-	w.entries[slot] = entry{event, content, offset, millis, none, slot}
-	w.count++
-	w.link(slot)
 }
 
-// link puts the youngest entry at the end of its event's list.
-func (w *Window) link(slot uint32) {
+// push remembers an entry, for which there is room, in the cell that find gave.
+func (w *Window) push(at int, found bool, e entry) {
+	if w.count > 0 {
+		if last := w.entries[w.slot(w.count-1)].offset; e.offset <= last {
+			panic(fmt.Sprintf("intake: window was given offset %d after %d", e.offset, last))
+		}
+	}
+	slot := uint32(w.slot(w.count))
+	e.next, e.prev = none, slot
+	w.entries[slot] = e
+	w.count++
+	w.link(at, found, slot)
+}
+
+// link puts the youngest entry at the end of its event's list, in the cell that
+// find gave.
+func (w *Window) link(at int, found bool, slot uint32) {
 	e := &w.entries[slot]
-	at, found := w.find(e.event)
 	if !found {
-		w.index[at] = slot + 1
+		w.set(at, e.event, slot)
 		return
 	}
-	oldest := &w.entries[w.index[at]-1]
+	oldest := &w.entries[w.at(at)]
 	e.prev = oldest.prev
 	w.entries[e.prev].next = slot
 	oldest.prev = slot
@@ -201,7 +235,7 @@ func (w *Window) popOldest() {
 		w.unindex(at)
 	} else {
 		w.entries[e.next].prev = e.prev
-		w.index[at] = e.next + 1
+		w.set(at, e.event, e.next)
 	}
 	w.head++
 	if w.head == len(w.entries) {
@@ -215,7 +249,7 @@ func (w *Window) popYoungest() {
 	slot := w.slot(w.count - 1)
 	e := &w.entries[slot]
 	at, _ := w.find(e.event)
-	if oldest := w.index[at] - 1; oldest == uint32(slot) {
+	if oldest := w.at(at); oldest == uint32(slot) {
 		w.unindex(at)
 	} else {
 		w.entries[e.prev].next = none
@@ -227,11 +261,18 @@ func (w *Window) popYoungest() {
 // grow makes the ring larger by an eighth, and the index where it needs to be:
 // a window soon has its size, and then memory counts for more.
 func (w *Window) grow() {
-	size := max(64, len(w.entries)+len(w.entries)/8)
+	size := min(max(64, len(w.entries)+len(w.entries)/8), slotMask)
+	if size == len(w.entries) {
+		panic(fmt.Sprintf("intake: a window holds at most %d records", size))
+	}
 	entries := make([]entry, size)
 	n := copy(entries, w.entries[w.head:])
 	copy(entries[n:], w.entries[:w.head])
+	moved := w.head != 0
 	w.entries, w.head = entries, 0
+	if !moved && len(w.index)*3 >= size*4 {
+		return // all is where it was
+	}
 	if len(w.index)*3 < size*4 {
 		cells := 128
 		for cells*3 < size*4 {
@@ -242,8 +283,10 @@ func (w *Window) grow() {
 		clear(w.index)
 	}
 	for i := range w.count {
-		w.entries[i].next, w.entries[i].prev = none, uint32(i)
-		w.link(uint32(i))
+		e := &w.entries[i]
+		e.next, e.prev = none, uint32(i)
+		at, found := w.find(e.event)
+		w.link(at, found, uint32(i))
 	}
 }
 
@@ -253,12 +296,16 @@ func (w *Window) find(event broker.EventHash) (at int, found bool) {
 		return 0, false
 	}
 	mask := len(w.index) - 1
-	for at = w.home(event); w.index[at] != 0; at = (at + 1) & mask {
-		if w.entries[w.index[at]-1].event == event {
+	home := w.home(event)
+	for away := 0; ; away++ {
+		at = (home + away) & mask
+		switch cell := w.index[at]; {
+		case cell == 0:
+			return at, false
+		case cell>>slotBits == marks(event, away) && w.entries[cell&slotMask-1].event == event:
 			return at, true
 		}
 	}
-	return at, false
 }
 
 func (w *Window) home(event broker.EventHash) int {
@@ -270,9 +317,13 @@ func (w *Window) home(event broker.EventHash) int {
 func (w *Window) unindex(at int) {
 	mask := len(w.index) - 1
 	for next := (at + 1) & mask; w.index[next] != 0; next = (next + 1) & mask {
-		home := w.home(w.entries[w.index[next]-1].event)
-		if (next-home)&mask >= (next-at)&mask { // its way leads past the gap
-			w.index[at] = w.index[next]
+		cell := w.index[next]
+		away := int(cell >> (slotBits + tagBits))
+		if away == far {
+			away = (next - w.home(w.entries[cell&slotMask-1].event)) & mask
+		}
+		if gap := (next - at) & mask; away >= gap { // its way leads past the gap
+			w.index[at] = cell&(1<<(slotBits+tagBits)-1) | uint32(min(away-gap, far))<<(slotBits+tagBits)
 			at = next
 		}
 	}

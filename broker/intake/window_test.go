@@ -57,6 +57,7 @@ func TestWindowIsAFunctionOfTheLog(t *testing.T) {
 			ts = ts.Add(time.Duration(rapid.IntRange(-4, 8).Draw(t, "half seconds")) * 500 * time.Millisecond)
 			var event broker.EventHash
 			event[5] = byte(rapid.IntRange(1, ids).Draw(t, "id"))
+			event[4] = event[5] & 1     // which marks tell, or do not
 			event[0] = 120 + event[5]/3 // few homes, at the end of the index: long runs, around the corner too
 			log = append(log, logRecord{event, uint64(rapid.IntRange(1, 3).Draw(t, "content")), offset, ts})
 		}
@@ -110,9 +111,14 @@ func checkWindow(t interface{ Fatalf(string, ...any) }, w *Window) {
 		lists[w.entries[s].event] = append(lists[w.entries[s].event], uint32(s))
 	}
 	indexed := 0
-	for _, v := range w.index {
-		if v != 0 {
-			indexed++
+	for at, v := range w.index {
+		if v == 0 {
+			continue
+		}
+		indexed++
+		event := w.entries[w.at(at)].event
+		if away := (at - w.home(event)) & (len(w.index) - 1); v>>slotBits != marks(event, away) {
+			t.Fatalf("cell %d is marked %o, want %o", at, v>>slotBits, marks(event, away))
 		}
 	}
 	if indexed != len(lists) {
@@ -124,7 +130,7 @@ func checkWindow(t interface{ Fatalf(string, ...any) }, w *Window) {
 			t.Fatalf("an event in the ring is not in the index")
 		}
 		var got []uint32
-		for s := w.index[at] - 1; s != none; s = w.entries[s].next {
+		for s := w.at(at); s != none; s = w.entries[s].next {
 			got = append(got, s)
 		}
 		if !slices.Equal(got, slots) {
