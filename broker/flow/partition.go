@@ -217,18 +217,13 @@ func (s *session) readWindow(ctx context.Context, p *partition, from int64, reje
 		return stop(fmt.Errorf("dataset %s: %w", p.dataset, errors.Join(errors.New("its declaration cannot be used"), err)))
 	}
 	var doc jsondoc.Doc
-	var headers []intake.Header
 	return read(ctx, s.broker.engine, p.topic, p.number, from, p.next, func(r *kgo.Record) error {
 		if rejected[r.Offset] {
 			return nil
 		}
-		headers = headers[:0]
-		for _, h := range r.Headers {
-			headers = append(headers, intake.Header(h))
-		}
 		msg := intake.Message{
 			Position:  broker.Position{Dataset: p.dataset, TopicID: p.topicID, Partition: p.number, Offset: r.Offset},
-			Timestamp: r.Timestamp, Headers: headers, Value: r.Value,
+			Timestamp: r.Timestamp, Headers: intake.HeadersOf(r.Headers), Value: r.Value,
 		}
 		if event, content, ok := ds.Identify(&msg, s.broker.hasher, &doc); ok {
 			p.window.Restore(event, content, r.Offset, r.Timestamp)

@@ -41,7 +41,6 @@ type work struct {
 	// Scratch, to save allocation.
 	doc       jsondoc.Doc
 	rec       broker.Record
-	headers   []intake.Header
 	found     []int32 // routes by number
 	decisions []deliver.Decision
 	cuts      []cut
@@ -84,7 +83,7 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 	ds := in.world.datasets[p.dataset]
 	for _, r := range w.records {
 		pos := broker.Position{Dataset: p.dataset, TopicID: p.topicID, Partition: p.number, Offset: r.Offset}
-		msg := intake.Message{Position: pos, Timestamp: r.Timestamp, Headers: w.header(r.Headers), Value: r.Value}
+		msg := intake.Message{Position: pos, Timestamp: r.Timestamp, Headers: intake.HeadersOf(r.Headers), Value: r.Value}
 		w.tally.bytesIn += int64(len(r.Value))
 		rejection := ds.Accept(&msg, b.hasher, &w.rec, &w.doc)
 		if rejection == nil {
@@ -317,14 +316,6 @@ func (w *work) reject(b *Broker, r *kgo.Record, pos broker.Position, why *broker
 	w.out = append(w.out, out)
 }
 
-func (w *work) header(hs []kgo.RecordHeader) []intake.Header {
-	w.headers = w.headers[:0]
-	for _, h := range hs {
-		w.headers = append(w.headers, intake.Header(h))
-	}
-	return w.headers
-}
-
 // release lets go of the records of a transaction that is over: what is kept for
 // the next one is room, not what people's records said.
 func (w *work) release() {
@@ -334,7 +325,6 @@ func (w *work) release() {
 	clear(w.records)
 	clear(w.out)
 	clear(w.cuts[:cap(w.cuts)])
-	clear(w.headers[:cap(w.headers)])
 	w.records, w.out = w.records[:0], w.out[:0]
 	w.rec = broker.Record{Attributes: w.rec.Attributes[:0]}
 	w.doc.Forget()

@@ -111,6 +111,13 @@ type event struct {
 // read fills the event from a message in either mode. It uses doc for the
 // envelope of a structured one.
 func (e *event) read(msg *Message, doc *jsondoc.Doc) *broker.Rejection {
+	if e.readUsual(msg) {
+		return nil
+	}
+	return e.readAny(msg, doc)
+}
+
+func (e *event) readAny(msg *Message, doc *jsondoc.Doc) *broker.Rejection {
 	contentType, rejection := contentType(msg.Headers)
 	if rejection != nil {
 		return rejection
@@ -139,6 +146,46 @@ func (e *event) read(msg *Message, doc *jsondoc.Doc) *broker.Rejection {
 		e.data = msg.Value
 		return nil
 	}
+}
+
+// readUsual reads, in one go through the headers, what nearly all providers
+// write: binary mode with the plain content type, once, and nothing amiss. Of all
+// else it takes nothing: to tell the modes apart, and to word a rejection, is for
+// readAny.
+func (e *event) readUsual(msg *Message) bool {
+	typed, found := false, false
+	for i := range msg.Headers {
+		h := &msg.Headers[i]
+		if name, ok := strings.CutPrefix(h.Key, "ce_"); ok {
+			if h.Value == nil {
+				continue
+			}
+			if found = true; e.set(name, h.Value) != nil {
+				return e.unread()
+			}
+			continue
+		}
+		if len(h.Key) != len("content-type") {
+			continue
+		}
+		switch {
+		case h.Key == "content-type" && string(h.Value) == "application/json" && !typed:
+			typed = true
+		case strings.EqualFold(h.Key, "content-type"):
+			return e.unread()
+		}
+	}
+	if !found || !typed || msg.Value == nil {
+		return e.unread()
+	}
+	e.data = msg.Value
+	return true
+}
+
+// unread forgets what was read; it is false.
+func (e *event) unread() bool {
+	*e = event{maxDepth: e.maxDepth, known: e.known, declared: e.declared}
+	return false
 }
 
 func contentType(headers []Header) (value []byte, rejection *broker.Rejection) {

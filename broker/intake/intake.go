@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"datafordeler/broker"
 )
@@ -80,6 +81,16 @@ type Hasher interface {
 type Header struct {
 	Key   string
 	Value []byte
+}
+
+// HeadersOf is a client's headers as this package's, without a copy: the type's
+// constraint is that both are the same in memory (spec, "Type identity"), so that
+// only their names differ. A copy of them took as long as reading them did.
+func HeadersOf[H ~struct {
+	Key   string
+	Value []byte
+}](hs []H) []Header {
+	return unsafe.Slice((*Header)(unsafe.Pointer(unsafe.SliceData(hs))), len(hs))
 }
 
 // Message is a Kafka record as it was read. Its slices are only read, but the
