@@ -146,14 +146,76 @@ func (w *writer) holdsObject(i int) bool {
 // members writes what the tree allows of an object's members, without the braces.
 func (w *writer) members(t *tree, object int) {
 	start := len(w.dst)
-	if t.keep {
+	switch {
+	case t.keep:
 		w.remaining(t, object)
-	} else {
+	case !w.inOrder(t, object):
+		w.dst = w.dst[:start] // to be written again, and more
 		w.allowed(t, object)
 	}
 	if last := len(w.dst) - 1; last >= start {
 		w.dst = w.dst[:last] // the comma
 	}
+}
+
+// inOrder does what allowed does where the record's members come in the tree's
+// order, in one pass, and else reports false: records tend to follow the package's
+// order. Values that stand side by side, as their names are spelled here, are
+// copied together.
+func (w *writer) inOrder(t *tree, object int) bool {
+	children := t.children
+	var from, to uint32 // what is to be copied; nothing begins at 0
+	next := 0
+	for at, end := uint32(object)+1, w.nodes[object].Next; at < end; {
+		n := &w.nodes[at]
+		member := at
+		at = n.Next
+		name := w.data[n.NameStart:n.NameEnd]
+		if n.NameEscaped {
+			name = w.doc.Name(int(member))
+		}
+		if t.seen&nameBit(name) == 0 {
+			continue // certainly none of the tree's
+		}
+		i := next
+		for i < len(children) && string(name) != children[i].name {
+			i++
+		}
+		if i == len(children) {
+			for i := range children[:next] {
+				if string(name) == children[i].name {
+					return false
+				}
+			}
+			continue
+		}
+		c := &children[i]
+		next = i + 1
+		whole := c.tree.keep && len(c.tree.children) == 0
+		if whole && w.onlyValues && n.Kind <= jsondoc.Array && w.holdsObject(int(member)) {
+			w.object = true
+			continue
+		}
+		start := n.NameStart - 1
+		asSpelled := !n.NameEscaped && len(c.prefix) == len(name)+len(`"":`) && n.Start == n.NameEnd+uint32(len(`":`))
+		if whole && asSpelled && from > 0 && start == to+1 { // the one byte between them is a comma
+			to = n.End
+			continue
+		}
+		if from > 0 {
+			w.dst = append(append(w.dst, w.data[from:to]...), ',')
+			from = 0
+		}
+		if whole && asSpelled {
+			from, to = start, n.End
+		} else {
+			w.member(c.prefix, &c.tree, int(member))
+		}
+	}
+	if from > 0 {
+		w.dst = append(append(w.dst, w.data[from:to]...), ',')
+	}
+	return true
 }
 
 // maxSlots is how many names of one object are found in one pass.
@@ -162,7 +224,7 @@ const maxSlots = 32
 // allowed writes the members that the tree names, in the tree's order, each
 // with a comma after it. It goes through the record's members once, noting
 // where each name is. The search for a name among the tree's begins after the
-// one found last, since records tend to follow the package's order.
+// one found last.
 func (w *writer) allowed(t *tree, object int) {
 	var slots [maxSlots]uint32 // by child; 0 is the root, and so nobody's
 	for from := 0; from < len(t.children); from += maxSlots {
