@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 //	records N FILE [BAD]   writes synthetic income records, one JSON a line
 //	term                   sends SIGTERM to what runs in the background
 //	giant FILE BYTES       writes one JSON line of so many bytes
+//	logkey NAME            makes a log's keys, log.key and log.vkey
+//	submit ADDR KEY OLD SIZE STATUS   sends a log's head to a witness
 //	expand FILE…           puts the environment's values for $NAME in files
 //	keystore FILE MONTHS   makes a keystore as it was made so many months ago
 //	spoil FILE             changes a byte in the middle
@@ -87,6 +89,8 @@ func TestScripts(t *testing.T) {
 			"giant":     scriptGiant,
 			"spoil":     scriptSpoil,
 			"setid":     scriptSetID,
+			"logkey":    scriptLogKey,
+			"submit":    scriptSubmit,
 			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for _, c := range ts.BackgroundCmds() {
 					ts.Check(c.Process.Signal(syscall.SIGTERM))
