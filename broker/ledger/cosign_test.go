@@ -206,6 +206,19 @@ func TestCosignatureHoldsItsTimeAndText(t *testing.T) {
 	})
 }
 
+// A time beyond 2^63-1 is none, were it signed as it would be printed.
+func TestCosignatureTimeIsBounded(t *testing.T) {
+	c := cosigner(t, "w.example", 1, 5)
+	sig := append(binary.BigEndian.AppendUint64(nil, 1<<64-5), ed25519.Sign(c.private, cosigned(-5, []byte(body)))...)
+	if c.Verifier().Verify([]byte(body), sig) {
+		t.Error("verified")
+	}
+	b := binary.BigEndian.AppendUint32(nil, c.KeyHash())
+	if at, err := CosignatureTime(note.Signature{Name: "w.example", Base64: base64.StdEncoding.EncodeToString(append(b, sig...))}); err == nil {
+		t.Error(at)
+	}
+}
+
 // policy is one of two witnesses and a log, with a checkpoint signed by the log.
 func policy(t testing.TB) (p *Policy, msg []byte, w []*Cosigner) {
 	t.Helper()
