@@ -19,30 +19,38 @@ const unfinished = math.MaxUint32
 // must not change while the document is in use. The error is a *SyntaxError,
 // *DepthError or *DuplicateNameError, and then the document is empty.
 func (d *Doc) Parse(data []byte, maxDepth int) error {
-	d.data = data
-	d.names.reset()
-	err := d.parse(maxDepth)
+	err := d.parseAll(data, maxDepth)
 	if err != nil {
 		d.nodes, d.data = d.nodes[:0], nil
 	}
 	return err
 }
 
-// parse is one loop with three places in it: before a value, before a member's
-// name, and after a value. It works on local variables, which the compiler
-// keeps in registers, and so puts the tape back wherever it leaves.
-func (d *Doc) parse(maxDepth int) error {
-	data, nodes, open := d.data, d.nodes[:0], d.open[:0]
-	d.nodes = nodes
+func (d *Doc) parseAll(data []byte, maxDepth int) error {
+	d.Begin(data)
 	if uint64(len(data)) > MaxSize {
 		return &SyntaxError{math.MaxInt32, "larger than 4 GiB"}
 	}
+	end, err := d.parse(0, maxDepth, Node{})
+	if err == nil && end < len(data) {
+		return &SyntaxError{end, "there are bytes after the value"}
+	}
+	return err
+}
+
+// parse appends the value that begins at byte i, or after white space there, to
+// the tape, and goes on to the end of the white space behind it. Of name the
+// name fields are the value's.
+//
+// It is one loop with three places in it: before a value, before a member's
+// name, and after a value. It works on local variables, which the compiler
+// keeps in registers, and so puts the tape back wherever it leaves.
+func (d *Doc) parse(i, maxDepth int, name Node) (int, error) {
+	data, nodes, open := d.data, d.nodes, d.open[:0]
 	var (
-		i       int // the next byte
 		end     int
 		c       byte
 		top     frame // the innermost open container
-		name    Node  // name fields for the next value
 		escaped bool
 		problem string
 	)
@@ -65,7 +73,7 @@ value:
 		i = end + 1
 	case '{', '[':
 		if len(open) >= maxDepth {
-			return &DepthError{i, maxDepth}
+			return 0, &DepthError{i, maxDepth}
 		}
 		open = append(open, top)
 		top = frame{node: uint32(len(nodes))}
@@ -122,12 +130,8 @@ after:
 		i++
 	}
 	if len(open) == 0 {
-		if i < len(data) {
-			problem = "there are bytes after the value"
-			goto fail
-		}
 		d.nodes, d.open = nodes, open
-		return nil
+		return i, nil
 	}
 	if i == len(data) {
 		problem = "the data ends inside an object or array"
@@ -186,7 +190,7 @@ member:
 		if top.count >= scanLimit || top.seen&bit != 0 {
 			d.nodes = nodes
 			if d.hasName(&top, plain, uint32(len(nodes))) {
-				return &DuplicateNameError{i, d.AppendTokens(nil, int(top.node))}
+				return 0, &DuplicateNameError{i, d.AppendTokens(nil, int(top.node))}
 			}
 		}
 		top.seen |= bit
@@ -204,7 +208,7 @@ member:
 	goto value
 
 fail:
-	return &SyntaxError{i, problem}
+	return 0, &SyntaxError{i, problem}
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
