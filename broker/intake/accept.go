@@ -51,11 +51,15 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 	}
 	rec.Schema = version.version
 
-	if err := doc.Parse(e.data, d.limits.MaxDepth); err != nil {
-		return rejectParse(err, d.limits.MaxDepth, d.known, "")
-	}
-	if rejection := d.validate(version, &w.run, doc); rejection != nil {
-		return rejection
+	// Most records are read and found valid in one pass; of any other two passes
+	// tell what is wrong with it, if anything is.
+	if !version.Read(&w.run, doc, e.data, d.limits.MaxDepth) {
+		if err := doc.Parse(e.data, d.limits.MaxDepth); err != nil {
+			return rejectParse(err, d.limits.MaxDepth, d.known, "")
+		}
+		if rejection := d.validate(version, &w.run, doc); rejection != nil {
+			return rejection
+		}
 	}
 	if rejection := d.findSubject(doc, h, rec, w); rejection != nil {
 		return rejection

@@ -86,6 +86,16 @@ func BenchmarkStage(b *testing.B) {
 			}
 		})
 	})
+	b.Run("read", func(b *testing.B) { // parse and validate in one
+		x := newBench(b, binaryMode)
+		var run schema.Run
+		var doc jsondoc.Doc
+		x.each(b, func(i int) {
+			if !x.d.current.Read(&run, &doc, x.messages[i].Value, 64) {
+				b.Fatal("not read")
+			}
+		})
+	})
 	b.Run("validate/library", func(b *testing.B) { // what it takes for a schema that falls back
 		ds := incomeDataset(b)
 		ds.Schemas[0].Document = bytes.Replace(ds.Schemas[0].Document, []byte(`"$defs"`), []byte(`"unevaluatedProperties": {"$dynamicRef": "#n"}, "$dynamicAnchor": "n", "$defs"`), 1)

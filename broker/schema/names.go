@@ -113,18 +113,26 @@ func (t *names) fill(k uint64, size int) (steps int) {
 
 // find is the entry of a name, or nil.
 func (t *names) find(name []byte) *entry {
+	if i := t.index(name); i >= 0 {
+		return &t.entries[i]
+	}
+	return nil
+}
+
+// index is where the entry of a name is, or −1.
+func (t *names) index(name []byte) int {
 	if len(t.slots) == 0 {
-		return nil
+		return -1
 	}
 	head, tail := ends(name)
 	mask := uint64(len(t.slots) - 1)
 	for at := t.hash(head, tail, len(name)); ; at++ {
 		s := t.slots[at&mask]
 		if s == 0 {
-			return nil
+			return -1
 		}
 		if e := &t.entries[s-1]; e.head == head && e.tail == tail && len(e.name) == len(name) && (len(name) <= 16 || e.name == string(name)) {
-			return e
+			return int(s - 1)
 		}
 	}
 }

@@ -415,9 +415,8 @@ func TestEveryFormatIsKnown(t *testing.T) {
 	}
 }
 
-// FuzzDocuments mutates documents against a handful of schemas.
-func FuzzDocuments(f *testing.F) {
-	var schemas []*Schema
+// fuzzed are a handful of schemas; documents for them become seeds.
+func fuzzed(f *testing.F) (schemas []*Schema) {
 	add := func(document []byte) {
 		var doc jsondoc.Doc
 		if err := doc.Parse(document, 100); err != nil {
@@ -454,6 +453,12 @@ func FuzzDocuments(f *testing.F) {
 	} {
 		f.Add([]byte(document), uint8(i))
 	}
+	return schemas
+}
+
+// FuzzDocuments mutates documents against a handful of schemas.
+func FuzzDocuments(f *testing.F) {
+	schemas := fuzzed(f)
 	f.Fuzz(func(t *testing.T, data []byte, which uint8) {
 		var doc jsondoc.Doc
 		if len(data) > 4096 || doc.Parse(data, 20) != nil {

@@ -156,6 +156,8 @@ type Run struct {
 	items []item   // for uniqueItems
 	seed  maphash.Seed
 	ready bool // seed is made
+
+	reader reader
 }
 
 // virtual is the index of Run.name.
@@ -287,8 +289,9 @@ func (r *Run) stringAt(i uint32) []byte {
 	return r.data[n.Start+1 : n.End-1]
 }
 
-func (r *Run) string(t *texts, i uint32) bool {
-	text := r.stringAt(i)
+func (r *Run) string(t *texts, i uint32) bool { return t.holds(r.stringAt(i)) }
+
+func (t *texts) holds(text []byte) bool {
 	// A character is one to four bytes, so most lengths need no counting.
 	if len(text) > t.max || (len(text)+3)/4 < t.min {
 		if count := utf8.RuneCount(text); count < t.min || count > t.max {

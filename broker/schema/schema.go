@@ -37,6 +37,7 @@ type Schema struct {
 	// root is the whole schema, or where it falls back what is watched alone.
 	// nil asks and watches nothing.
 	root     *node
+	guide    *guide // nil where Read would gain nothing
 	fallback string
 	disputed atomic.Uint64
 }
@@ -84,6 +85,7 @@ func compile(library *jsonschema.Schema, watch []broker.Pointer) (*Schema, error
 	s := &Schema{library: library}
 	if c.survey(library); c.reason == "" {
 		s.root = c.compile(library, newTrail(paths))
+		s.guide = newGuide(s.root)
 	} else {
 		s.fallback = c.reason
 		s.root = c.compile(nil, newTrail(paths))

@@ -141,6 +141,11 @@ func agree(t rapid.TB, s *Schema, doc *jsondoc.Doc, where func() string) {
 	if err := s.Validate(&r, doc); (err == nil) != want {
 		t.Errorf("%s\n%v, library %t", where(), err, want)
 	}
+	for range 2 {
+		if readAgrees(t, s, &r, new(jsondoc.Doc), doc.Data(), 1000) && !want {
+			t.Errorf("%s\nread in one pass, library %t", where(), want)
+		}
+	}
 }
 
 func (a *tally) dir(t *testing.T, dir string, draft *jsonschema.Draft, remote string) {

@@ -1,0 +1,554 @@
+package schema
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+
+	"datafordeler/broker/jsondoc"
+)
+
+// reader is what a Run keeps for Read between documents: names of schemas'
+// members, as their numbers, and never anything of a document's.
+type reader struct {
+	learnt []learnt
+	turn   int // whose place a further schema takes
+	open   [maxOpen]spot
+}
+
+// learnt is what came next in the last documents of one schema.
+type learnt struct {
+	schema *Schema
+	// next is by slot the member that was there last; 0 where there was none.
+	next []uint32
+	// misses counts documents in a row that were not read; skip those that are
+	// not tried at all, since a provider whose documents are never as the guide
+	// expects them would pay for each trial.
+	misses, skip int
+}
+
+const (
+	// maxOpen is how many objects and arrays Read has open itself; what is nested
+	// deeper jsondoc reads.
+	maxOpen = 32
+	// maxLearnt is how many schemas a Run knows by heart.
+	maxLearnt = 8
+	// maxStrangers is how many members an object may have that its schema does
+	// not name, for Read to tell them apart.
+	maxStrangers = 16
+	// After trials misses in a row Read skips documents, twice as many each
+	// time, up to maxSkip.
+	trials, maxSkip = 4, 64
+)
+
+// spot is an object or array that is not closed yet.
+type spot struct {
+	seen  uint64 // a bit for each member that the schema names
+	node  uint32
+	step  uint32
+	slot  uint32 // of what comes next
+	count uint32 // elements, or members that the schema does not name
+}
+
+// Read is [jsondoc.Doc.Parse] and [Schema.Validate] in one pass over the bytes,
+// for a document that looks like those before it. It only ever says yes: on true
+// doc and r.Hits are just what the two would have made, all numbers are
+// [Reasonable], and the document is valid. false says nothing but that the two
+// are to be asked: the document may be valid still. doc is empty then.
+func (s *Schema) Read(r *Run, doc *jsondoc.Doc, data []byte, maxDepth int) (ok bool) {
+	r.hits = r.hits[:0]
+	doc.Forget()
+	if s.guide == nil || uint64(len(data)) > jsondoc.MaxSize {
+		return false
+	}
+	l := r.reader.of(s)
+	if l.skip > 0 {
+		l.skip--
+		return false
+	}
+	defer func() {
+		if recover() != nil {
+			ok = false // Validate tells what of it
+		}
+		r.release()
+		if ok {
+			l.misses = 0
+			return
+		}
+		doc.Forget()
+		r.hits = r.hits[:0]
+		if l.misses++; l.misses > trials {
+			l.skip = min(1<<min(l.misses-trials, 16), maxSkip)
+		}
+	}()
+	nodes := doc.Begin(data)
+	r.reset(doc)
+	r.budget += 8 * len(data)
+	return s.guide.read(r, doc, nodes, l.next, maxDepth)
+}
+
+// of finds what was learnt of a schema.
+func (t *reader) of(s *Schema) *learnt {
+	for i := range t.learnt {
+		if t.learnt[i].schema == s {
+			return &t.learnt[i]
+		}
+	}
+	fresh := learnt{schema: s, next: make([]uint32, s.guide.slots)}
+	if len(t.learnt) < maxLearnt {
+		t.learnt = append(t.learnt, fresh)
+		return &t.learnt[len(t.learnt)-1]
+	}
+	t.turn = (t.turn + 1) % maxLearnt
+	t.learnt[t.turn] = fresh
+	return &t.learnt[t.turn]
+}
+
+// read is one loop, as jsondoc's is, with places in it for a value, for what
+// follows one, and for a member's name. k nodes are written. What is known of the
+// innermost open object or array is in variables of its own, for the compiler
+// to keep in registers.
+func (g *guide) read(r *Run, doc *jsondoc.Doc, nodes []jsondoc.Node, next []uint32, maxDepth int) bool {
+	data, steps, members := doc.Data(), g.steps, g.members
+	var (
+		i, end, k, depth   int
+		c                  byte
+		kind               jsondoc.Kind
+		nameStart, nameEnd uint32
+		at                 = uint32(1) // the value's step
+		s                  *step
+		m                  *member
+
+		seen                      uint64
+		node, inside, slot, count uint32
+	)
+
+value:
+	if i >= len(data) {
+		return false
+	}
+	if c = data[i]; c <= ' ' {
+		if i = skipSpace(data, i); i == len(data) {
+			return false
+		}
+		c = data[i]
+	}
+	s = &steps[at]
+	if len(s.watches) > 0 {
+		for _, w := range s.watches {
+			r.hits = append(r.hits, Hit{w, k})
+		}
+	}
+	switch s.op {
+	case opFixed:
+		end = i + 1 + s.length
+		if c != '"' || end >= len(data) || data[end] != '"' || !s.fixed(data[i+1:end]) {
+			goto odd
+		}
+		end++
+		kind = jsondoc.String
+	case opText:
+		if c != '"' {
+			goto odd
+		}
+		{
+			var high uint64
+			if end, high = scanPlain(data, i+1); end < 0 {
+				goto odd
+			}
+			text := data[i+1 : end]
+			if high != 0 && !utf8.Valid(text) || s.texts != nil && !s.texts.holds(text) {
+				return false
+			}
+		}
+		end++
+		kind = jsondoc.String
+	case opChoice:
+		if c != '"' {
+			goto odd
+		}
+		if end, _ = scanPlain(data, i+1); end < 0 {
+			goto odd
+		}
+		if s.choice.index(data[i+1:end]) < 0 {
+			return false
+		}
+		end++
+		kind = jsondoc.String
+	case opNumber:
+		if end = s.scanNumber(data, i); end < 0 {
+			goto odd
+		}
+		kind = jsondoc.Number
+	case opBoolean:
+		switch {
+		case len(data)-i >= 4 && string(data[i:i+4]) == "true":
+			end, kind = i+4, jsondoc.True
+		case len(data)-i >= 5 && string(data[i:i+5]) == "false":
+			end, kind = i+5, jsondoc.False
+		default:
+			return false
+		}
+	case opObject, opArray:
+		kind = jsondoc.Object
+		if s.op == opArray {
+			kind = jsondoc.Array
+		}
+		if array := s.op == opArray; c != '{' && !array || c != '[' && array || depth == maxOpen {
+			goto odd
+		}
+		if depth >= maxDepth {
+			return false
+		}
+		if k == len(nodes) {
+			nodes = more(nodes)
+		}
+		n := &nodes[k]
+		n.Start, n.NameStart, n.NameEnd = uint32(i), nameStart, nameEnd
+		n.Kind, n.Escaped, n.NameEscaped = kind, false, false
+		above := &r.reader.open[depth]
+		above.seen, above.node, above.step, above.slot, above.count = seen, node, inside, slot, count
+		depth++
+		seen, node, inside, slot, count = 0, uint32(k), at, s.slot, 0
+		k++
+		i++
+		if kind == jsondoc.Object {
+			m = &members[next[slot]]
+			if q := m.quoted[1:]; len(data)-i >= len(q) && string(data[i:i+len(q)]) == q {
+				i--
+				goto known
+			}
+			if i = skipSpace(data, i); i < len(data) && data[i] == '}' {
+				goto closing
+			}
+			goto name
+		}
+		if i = skipSpace(data, i); i < len(data) && data[i] == ']' {
+			goto closing
+		}
+		goto element
+	case opNever:
+		return false
+	default:
+		goto odd
+	}
+	{
+		if k == len(nodes) {
+			nodes = more(nodes)
+		}
+		n := &nodes[k]
+		k++
+		n.Start, n.End, n.Next = uint32(i), uint32(end), uint32(k)
+		n.NameStart, n.NameEnd = nameStart, nameEnd
+		n.Kind, n.Escaped, n.NameEscaped = kind, false, false
+	}
+	i = end
+	goto after
+
+odd:
+	// The value is not as expected: it is read as any, and then judged.
+	r.hits = r.hits[:len(r.hits)-len(s.watches)]
+	doc.Keep(nodes[:k])
+	{
+		first := k
+		var ok bool
+		if i, ok = doc.ParseValue(i, maxDepth-depth, jsondoc.Node{NameStart: nameStart, NameEnd: nameEnd}); !ok {
+			return false
+		}
+		r.nodes = doc.Nodes()
+		k = len(r.nodes)
+		nodes = r.nodes[:cap(r.nodes)]
+		if !reasonable(doc, first) || !r.eval(s.node, uint32(first)) || r.failed {
+			return false
+		}
+	}
+
+after:
+	// As a rule the member follows that followed last time. Where none can, in
+	// arrays, members[0] is expected, which never comes.
+	m = &members[next[slot]]
+	if q := m.quoted; len(data)-i >= len(q) && string(data[i:i+len(q)]) == q {
+		goto known
+	}
+	if depth == 0 {
+		doc.Keep(nodes[:k])
+		return skipSpace(data, i) == len(data)
+	}
+	if i = skipSpace(data, i); i == len(data) {
+		return false
+	}
+	s = &steps[inside]
+	switch c = data[i]; {
+	case c == ',' && s.op == opObject:
+		i = skipSpace(data, i+1)
+		goto name
+	case c == ',':
+		i++
+		goto element
+	case c != s.close:
+		return false
+	}
+
+closing:
+	i++
+	{
+		n := &nodes[node]
+		n.End, n.Next = uint32(i), uint32(k)
+	}
+	s = &steps[inside]
+	if seen&s.required != s.required {
+		return false
+	}
+	if n := bits.OnesCount64(seen) + int(count); n < s.min || n > s.max {
+		return false
+	}
+	if s.more || s.dependents != nil {
+		doc.Keep(nodes[:k])
+		r.nodes = nodes[:k]
+		if !r.rest(s, node, seen) {
+			return false
+		}
+	}
+	depth--
+	{
+		outer := &r.reader.open[depth]
+		seen, node, inside, slot, count = outer.seen, outer.node, outer.step, outer.slot, outer.count
+	}
+	goto after
+
+element:
+	count++
+	nameStart, nameEnd = 0, 0
+	at = steps[inside].below
+	goto value
+
+known: // a comma and the name in quotes, as expected
+	nameStart = uint32(i + 2)
+	i += len(m.quoted)
+	nameEnd = uint32(i - 2)
+
+named:
+	if seen&m.bit != 0 {
+		return false // for the second time
+	}
+	seen |= m.bit
+	slot = m.slot
+	at = m.step
+	goto value
+
+name:
+	if i >= len(data) || data[i] != '"' {
+		return false
+	}
+	{
+		var high uint64
+		if end, high = scanPlain(data, i+1); end < 0 {
+			return false
+		}
+		text := data[i+1 : end]
+		nameStart, nameEnd = uint32(i+1), uint32(end)
+		if i = skipSpace(data, end+1); i == len(data) || data[i] != ':' {
+			return false
+		}
+		i++
+		s = &steps[inside]
+		if index := s.object.names.index(text); index >= 0 {
+			next[slot] = s.first + uint32(index)
+			m = &members[next[slot]]
+			goto named
+		}
+		if high != 0 && !utf8.Valid(text) || count == maxStrangers || strange(data, nodes[node+1:k], node+1, text) {
+			return false
+		}
+		count++
+		at = s.below
+		goto value
+	}
+}
+
+// more is the tape with room for more nodes.
+func more(nodes []jsondoc.Node) []jsondoc.Node {
+	return append(nodes, make([]jsondoc.Node, max(64, len(nodes)))...)
+}
+
+// strange reports whether one of the members, from the one at index first on,
+// has the name.
+func strange(data []byte, members []jsondoc.Node, first uint32, name []byte) bool {
+	for at := 0; at < len(members); at = int(members[at].Next - first) {
+		if m := &members[at]; string(data[m.NameStart:m.NameEnd]) == string(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// reasonable reports whether all numbers from a node on are.
+func reasonable(doc *jsondoc.Doc, first int) bool {
+	nodes := doc.Nodes()
+	for i := first; i < len(nodes); i++ {
+		if n := &nodes[i]; n.Kind == jsondoc.Number && (n.Escaped || n.End-n.Start > 18) && !Reasonable(doc.Bytes(i)) {
+			return false
+		}
+	}
+	return true
+}
+
+// rest is what is asked of an object or array when all of it has been read.
+func (r *Run) rest(s *step, i uint32, seen uint64) bool {
+	for d := range s.dependents {
+		d := &s.dependents[d]
+		if seen&d.on == d.on && (seen&d.required != d.required || !r.eval(d.node, i)) {
+			return false
+		}
+	}
+	kind := r.nodes[i].Kind
+	for _, c := range s.node.choices {
+		if !r.chosen(c, kind, i) {
+			return false
+		}
+	}
+	return (s.node.more == nil || r.composed(s.node.more, i, frame{})) && !r.failed
+}
+
+// fixed reports whether a text is as long and as the pattern's table wants.
+func (s *step) fixed(text []byte) bool {
+	if !allDigits(text[:s.digits]) {
+		return false
+	}
+	state := s.state
+	table := s.texts.pattern.table
+	for _, c := range text[s.digits:] {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+		state = table[int(state)<<7|int(c)]
+	}
+	return state != dead
+}
+
+const (
+	ones    = 0x0101010101010101
+	highs   = 0x80 * ones
+	zeros   = '0' * ones
+	beyond  = (0x80 - '9' - 1) * ones
+	spaces  = ' ' * ones
+	quotes  = '"' * ones
+	slashes = '\\' * ones
+)
+
+// allDigits looks at eight bytes at a time: below '0' the subtraction borrows
+// and above '9' the addition carries into the high bit. A borrow or carry may
+// raise a false bit, but only beside a true one.
+func allDigits(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b)
+		if ((x-zeros)|(x+beyond)|x)&highs != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c-'0' > 9 {
+			return false
+		}
+	}
+	return true
+}
+
+// scanPlain goes from the first byte after the opening quote to the closing
+// one. end is −1 where the string has escapes, control characters or no end;
+// high is not 0 where it is not ASCII.
+func scanPlain(b []byte, i int) (end int, high uint64) {
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i : i+8])
+		m := ((x - spaces) | ((x ^ quotes) - ones) | ((x ^ slashes) - ones)) &^ x & highs
+		if m == 0 {
+			high |= x & highs
+			i += 8
+			continue
+		}
+		low := bits.TrailingZeros64(m)
+		high |= x & highs & (1<<low - 1)
+		i += low >> 3
+		if b[i] == '"' {
+			return i, high
+		}
+		return -1, 0
+	}
+	for ; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i, high
+		case c < ' ' || c == '\\':
+			return -1, 0
+		default:
+			high |= uint64(c & 0x80)
+		}
+	}
+	return -1, 0
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// scanNumber reads a number of at most 18 bytes without an exponent, and is
+// where it ends, or −1 where it is another or not as the schema wants.
+func (s *step) scanNumber(b []byte, i int) (end int) {
+	start := i
+	if b[i] == '-' {
+		i++
+	}
+	first := i
+	var value int64
+	if i+8 <= len(b) {
+		// Up to seven digits at once.
+		x := binary.LittleEndian.Uint64(b[i : i+8])
+		if m := ((x - zeros) | (x + beyond) | x) & highs; m != 0 {
+			low := bits.TrailingZeros64(m) &^ 7
+			i += low >> 3
+			x <<= 64 - low
+			x &= 0x0F * ones
+			// Neighbours are joined to numbers of two, four and eight digits.
+			x = x * (10<<8 + 1) >> 8
+			x = x & 0x00FF00FF00FF00FF * (100<<16 + 1) >> 16
+			x = x & 0x0000FFFF0000FFFF * (10000<<32 + 1) >> 32
+			value = int64(x)
+		}
+	}
+	for i < len(b) && b[i]-'0' < 10 {
+		value = value*10 + int64(b[i]-'0')
+		i++
+	}
+	if i == first || i-start > 18 || b[first] == '0' && i > first+1 {
+		return -1
+	}
+	if s.plain && (i == len(b) || b[i] != '.' && b[i]|0x20 != 'e') {
+		if first > start {
+			value = -value
+		}
+		if value < s.low || value > s.high {
+			return -1
+		}
+		return i
+	}
+	if i < len(b) && b[i] == '.' {
+		point := i
+		for i++; i < len(b) && b[i]-'0' < 10; i++ {
+		}
+		if i == point+1 {
+			return -1
+		}
+	}
+	if i-start > 18 || i < len(b) && b[i]|0x20 == 'e' {
+		return -1
+	}
+	dec, ok := parseDecimal(b[start:i])
+	num := number{dec: dec}
+	if !ok || s.integer && !num.integer() || s.node.numbers != nil && !s.node.numbers.holds(&num) {
+		return -1
+	}
+	return i
+}
