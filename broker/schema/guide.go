@@ -11,9 +11,8 @@ import (
 // what comes next in the bytes. It is a shortcut and never the judge: where a
 // value is not as a step expects it, the value is read and judged as ever.
 type guide struct {
-	steps   []step   // the first takes anything; the second is the root's
-	members []member // the first is no member
-	slots   int      // places of which a Run learns what comes next; nothing does at the first
+	root  *step
+	slots int // places of which a Run learns what comes next; nothing does at the first
 }
 
 // op is how a step reads a value that is of the kind it expects.
@@ -34,24 +33,26 @@ const (
 // step is what is done where one node judges.
 type step struct {
 	op op
-	// more: the node has choices, or others to ask of the same value, when all
-	// of an object or array has been read.
+	// watched: the node has watches.
+	watched bool
+	// more: there is more to ask when all of an object or array has been read:
+	// dependents, choices, and what other nodes say of the same value.
 	more bool
 	// integer, plain: a number has to be whole; low and high are all else that
 	// is asked of one that is written without a point.
 	integer, plain bool
-	close          byte // of an object or array
+	begin, close   byte // of an object or array
+	kind           jsondoc.Kind
 	node           *node
-	watches        []int
 
-	object     *object
-	required   uint64 // a bit for each member
-	dependents []guidedDependent
-	slot       uint32 // of what comes first; members have their own
-	first      uint32 // of members: names.entries[0] is this one
+	slot     uint32 // of an object's first member; others have their own
+	required uint64 // a bit for each member
+	min, max int    // members or elements
 	// below is the step for elements, or for members that the schema does not name.
-	below    uint32
-	min, max int // members or elements
+	below      *step
+	object     *object
+	members    []member // as object.names.entries
+	dependents []guidedDependent
 
 	texts  *texts
 	choice *names
@@ -70,11 +71,14 @@ type guidedDependent struct {
 
 // member is one that a schema names.
 type member struct {
-	quoted string // a comma, the name in quotes, a colon: what is expected to be written
+	quoted string // the name in quotes and a colon: what is expected to be written
 	bit    uint64 // its own, within the object
-	step   uint32
+	step   *step
 	slot   uint32 // of what comes after it
 }
+
+// never is no member: no name begins like this.
+var never = member{quoted: "\x00"}
 
 // maxMembers is how many an object's bits tell apart.
 const maxMembers = 64
@@ -82,39 +86,38 @@ const maxMembers = 64
 // newGuide lays out a node and all that lies below. It is nil where nothing
 // would be gained.
 func newGuide(root *node) *guide {
-	g := &guider{steps: map[*node]uint32{}, guide: guide{steps: make([]step, 1), members: []member{{quoted: never}}, slots: 1}}
-	g.step(root)
-	if len(g.guide.steps) == 1 || g.guide.steps[1].op != opObject && g.guide.steps[1].op != opArray {
+	g := &guider{steps: map[*node]*step{}, slots: 1}
+	s := g.step(root)
+	if s.op != opObject && s.op != opArray {
 		return nil
 	}
-	return &g.guide
+	return &guide{s, g.slots}
 }
 
 type guider struct {
-	guide guide
-	steps map[*node]uint32
+	slots int
+	steps map[*node]*step
 }
 
-// step is the number of the step for a node.
-func (g *guider) step(n *node) uint32 {
+// step is the step for a node.
+func (g *guider) step(n *node) *step {
+	if s := g.steps[n]; s != nil {
+		return s
+	}
+	s := &step{node: n}
+	g.steps[n] = s
 	if n == nil {
-		return 0
+		return s
 	}
-	if i, ok := g.steps[n]; ok {
-		return i
-	}
-	i := uint32(len(g.guide.steps))
-	g.steps[n] = i
-	g.guide.steps = append(g.guide.steps, step{})
-	s := step{node: n, watches: n.watches, more: len(n.choices) > 0 || n.more != nil}
+	s.watched, s.more = len(n.watches) > 0, len(n.choices) > 0 || n.more != nil
 	switch {
 	case n.kinds == 0:
 		s.op = opNever
 	case n.rest != nil: // it asks for marks
 	case n.kinds.has(jsondoc.Object):
-		g.object(&s, n.object)
+		g.object(s, n.object)
 	case n.kinds.has(jsondoc.Array):
-		g.array(&s, n.array)
+		g.array(s, n.array)
 	case n.kinds.has(jsondoc.String):
 		s.text()
 	case s.more:
@@ -123,8 +126,7 @@ func (g *guider) step(n *node) uint32 {
 	case n.kinds == setOf(jsondoc.True, jsondoc.False):
 		s.op = opBoolean
 	}
-	g.guide.steps[i] = s
-	return i
+	return s
 }
 
 func (g *guider) object(s *step, o *object) {
@@ -145,52 +147,50 @@ func (g *guider) object(s *step, o *object) {
 			return // two nodes would judge it
 		}
 	}
-	s.op, s.close, s.object, s.min, s.max = opObject, '}', o, o.min, o.max
+	s.op, s.begin, s.close, s.kind = opObject, '{', '}', jsondoc.Object
+	s.object, s.min, s.max = o, o.min, o.max
 	s.required = mask(&o.required)
 	for i := range o.dependents {
 		d := &o.dependents[i]
 		s.dependents = append(s.dependents, guidedDependent{mask(&d.on), mask(&d.required), d.node})
+		s.more = true
 	}
-	s.first, s.slot = uint32(len(g.guide.members)), uint32(g.guide.slots)
-	g.guide.slots += 1 + len(o.names.entries)
-	for i := range o.names.entries {
-		g.guide.members = append(g.guide.members, member{quoted: quotedName(o.names.entries[i].name), bit: 1 << i, slot: s.slot + 1 + uint32(i)})
-	}
+	s.slot = uint32(g.slots)
+	g.slots += 1 + len(o.names.entries)
 	if s.below = g.step(o.additional); o.closed {
 		s.below = g.step(&node{})
 	}
-	for i := range o.names.entries {
+	s.members = make([]member, len(o.names.entries))
+	for i := range s.members {
 		e := &o.names.entries[i]
 		to := s.below
 		if e.property || !o.closed && e.child != nil {
 			to = g.step(e.child)
 		}
-		g.guide.members[s.first+uint32(i)].step = to
+		s.members[i] = member{quotedName(e.name), 1 << i, to, s.slot + 1 + uint32(i)}
 	}
 }
-
-// never begins no member, with its comma or without.
-const never = "\x00\x00"
 
 // quotedName is how a name is written, as a rule. One that cannot be written
 // without escapes is never expected.
 func quotedName(name string) string {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c == '"' || c == '\\' {
-			return never
+			return never.quoted
 		}
 	}
 	if !utf8.ValidString(name) {
-		return never
+		return never.quoted
 	}
-	return `,"` + name + `":`
+	return `"` + name + `":`
 }
 
 func (g *guider) array(s *step, a *array) {
 	if a == nil || len(a.prefix) > 0 || a.closed || a.unique || a.hasContains {
 		return
 	}
-	s.op, s.close, s.min, s.max = opArray, ']', a.min, a.max
+	s.op, s.begin, s.close, s.kind = opArray, '[', ']', jsondoc.Array
+	s.min, s.max = a.min, a.max
 	s.below = g.step(a.rest)
 }
 

@@ -8,8 +8,8 @@ import (
 	"datafordeler/broker/jsondoc"
 )
 
-// reader is what a Run keeps for Read between documents: names of schemas'
-// members, as their numbers, and never anything of a document's.
+// reader is what a Run keeps for Read between documents: which of a schema's
+// members came, and never anything of a document's.
 type reader struct {
 	learnt []learnt
 	turn   int // whose place a further schema takes
@@ -19,8 +19,8 @@ type reader struct {
 // learnt is what came next in the last documents of one schema.
 type learnt struct {
 	schema *Schema
-	// next is by slot the member that was there last; 0 where there was none.
-	next []uint32
+	// next is by slot the member that was there last, at first one that never comes.
+	next []*member
 	// misses counts documents in a row that were not read; skip those that are
 	// not tried at all, since a provider whose documents are never as the guide
 	// expects them would pay for each trial.
@@ -43,11 +43,11 @@ const (
 
 // spot is an object or array that is not closed yet.
 type spot struct {
-	seen  uint64 // a bit for each member that the schema names
-	node  uint32
-	step  uint32
-	slot  uint32 // of what comes next
-	count uint32 // elements, or members that the schema does not name
+	step *step
+	node uint32
+	// What is known of what surrounds it.
+	seen        uint64
+	slot, count uint32
 }
 
 // Read is [jsondoc.Doc.Parse] and [Schema.Validate] in one pass over the bytes,
@@ -94,7 +94,10 @@ func (t *reader) of(s *Schema) *learnt {
 			return &t.learnt[i]
 		}
 	}
-	fresh := learnt{schema: s, next: make([]uint32, s.guide.slots)}
+	fresh := learnt{schema: s, next: make([]*member, s.guide.slots)}
+	for i := range fresh.next {
+		fresh.next[i] = &never
+	}
 	if len(t.learnt) < maxLearnt {
 		t.learnt = append(t.learnt, fresh)
 		return &t.learnt[len(t.learnt)-1]
@@ -105,50 +108,48 @@ func (t *reader) of(s *Schema) *learnt {
 }
 
 // read is one loop, as jsondoc's is, with places in it for a value, for what
-// follows one, and for a member's name. k nodes are written. What is known of the
-// innermost open object or array is in variables of its own, for the compiler
-// to keep in registers.
-func (g *guide) read(r *Run, doc *jsondoc.Doc, nodes []jsondoc.Node, next []uint32, maxDepth int) bool {
-	data, steps, members := doc.Data(), g.steps, g.members
+// follows one, and for a member's name. k nodes are written; of the next one the
+// name is written when it is read. What is known of the innermost open object or
+// array is in variables of its own, for the compiler to keep in registers.
+func (g *guide) read(r *Run, doc *jsondoc.Doc, nodes []jsondoc.Node, next []*member, maxDepth int) bool {
+	data, open := doc.Data(), &r.reader.open
 	var (
-		i, end, k, depth   int
-		c                  byte
-		kind               jsondoc.Kind
-		nameStart, nameEnd uint32
-		at                 = uint32(1) // the value's step
-		s                  *step
-		m                  *member
+		i, end, k, depth int
+		kind             jsondoc.Kind
+		s                = g.root // of the value
+		m                *member
+		n                *jsondoc.Node
 
-		seen                      uint64
-		node, inside, slot, count uint32
+		seen        uint64 // a bit for each member that the schema names
+		slot, count uint32 // of what comes next; elements, or members that the schema does not name
 	)
+	if len(nodes) == 0 {
+		nodes = more(nodes)
+	}
+	nodes[0].NameStart, nodes[0].NameEnd = 0, 0
 
 value:
-	if i >= len(data) {
+	if uint(i) >= uint(len(data)) {
 		return false
 	}
-	if c = data[i]; c <= ' ' {
+	if data[i] <= ' ' {
 		if i = skipSpace(data, i); i == len(data) {
 			return false
 		}
-		c = data[i]
 	}
-	s = &steps[at]
-	if len(s.watches) > 0 {
-		for _, w := range s.watches {
+	if s.watched {
+		for _, w := range s.node.watches {
 			r.hits = append(r.hits, Hit{w, k})
 		}
 	}
 	switch s.op {
 	case opFixed:
-		end = i + 1 + s.length
-		if c != '"' || end >= len(data) || data[end] != '"' || !s.fixed(data[i+1:end]) {
+		if end = s.fixed(data, i); end < 0 {
 			goto odd
 		}
-		end++
 		kind = jsondoc.String
 	case opText:
-		if c != '"' {
+		if data[i] != '"' {
 			goto odd
 		}
 		{
@@ -164,7 +165,7 @@ value:
 		end++
 		kind = jsondoc.String
 	case opChoice:
-		if c != '"' {
+		if data[i] != '"' {
 			goto odd
 		}
 		if end, _ = scanPlain(data, i+1); end < 0 {
@@ -190,41 +191,33 @@ value:
 			return false
 		}
 	case opObject, opArray:
-		kind = jsondoc.Object
-		if s.op == opArray {
-			kind = jsondoc.Array
-		}
-		if array := s.op == opArray; c != '{' && !array || c != '[' && array || depth == maxOpen {
+		if data[i] != s.begin || depth == maxOpen {
 			goto odd
 		}
 		if depth >= maxDepth {
 			return false
 		}
-		if k == len(nodes) {
+		n = &nodes[k]
+		n.Start = uint32(i)
+		n.Kind, n.Escaped, n.NameEscaped = s.kind, false, false
+		{
+			own := &open[depth]
+			own.step, own.node = s, uint32(k)
+			own.seen, own.slot, own.count = seen, slot, count
+		}
+		depth++
+		seen, slot, count = 0, s.slot, 0
+		if k++; k == len(nodes) {
 			nodes = more(nodes)
 		}
-		n := &nodes[k]
-		n.Start, n.NameStart, n.NameEnd = uint32(i), nameStart, nameEnd
-		n.Kind, n.Escaped, n.NameEscaped = kind, false, false
-		above := &r.reader.open[depth]
-		above.seen, above.node, above.step, above.slot, above.count = seen, node, inside, slot, count
-		depth++
-		seen, node, inside, slot, count = 0, uint32(k), at, s.slot, 0
-		k++
-		i++
-		if kind == jsondoc.Object {
-			m = &members[next[slot]]
-			if q := m.quoted[1:]; len(data)-i >= len(q) && string(data[i:i+len(q)]) == q {
-				i--
-				goto known
-			}
-			if i = skipSpace(data, i); i < len(data) && data[i] == '}' {
-				goto closing
-			}
+		if i++; uint(i) < uint(len(data)) && data[i] == '"' && s.op == opObject {
 			goto name
 		}
-		if i = skipSpace(data, i); i < len(data) && data[i] == ']' {
+		if i = skipSpace(data, i); i < len(data) && data[i] == s.close {
 			goto closing
+		}
+		if s.op == opObject {
+			goto name
 		}
 		goto element
 	case opNever:
@@ -232,100 +225,78 @@ value:
 	default:
 		goto odd
 	}
-	{
-		if k == len(nodes) {
-			nodes = more(nodes)
-		}
-		n := &nodes[k]
-		k++
-		n.Start, n.End, n.Next = uint32(i), uint32(end), uint32(k)
-		n.NameStart, n.NameEnd = nameStart, nameEnd
-		n.Kind, n.Escaped, n.NameEscaped = kind, false, false
+	n = &nodes[k]
+	if k++; k == len(nodes) {
+		nodes = more(nodes)
+		n = &nodes[k-1]
 	}
+	n.Start, n.End, n.Next = uint32(i), uint32(end), uint32(k)
+	n.Kind, n.Escaped, n.NameEscaped = kind, false, false
 	i = end
-	goto after
-
-odd:
-	// The value is not as expected: it is read as any, and then judged.
-	r.hits = r.hits[:len(r.hits)-len(s.watches)]
-	doc.Keep(nodes[:k])
-	{
-		first := k
-		var ok bool
-		if i, ok = doc.ParseValue(i, maxDepth-depth, jsondoc.Node{NameStart: nameStart, NameEnd: nameEnd}); !ok {
-			return false
-		}
-		r.nodes = doc.Nodes()
-		k = len(r.nodes)
-		nodes = r.nodes[:cap(r.nodes)]
-		if !reasonable(doc, first) || !r.eval(s.node, uint32(first)) || r.failed {
-			return false
-		}
-	}
 
 after:
-	// As a rule the member follows that followed last time. Where none can, in
-	// arrays, members[0] is expected, which never comes.
-	m = &members[next[slot]]
-	if q := m.quoted; len(data)-i >= len(q) && string(data[i:i+len(q)]) == q {
-		goto known
+	if uint(i) < uint(len(data)) && data[i] == ',' && slot != 0 {
+		i++
+		goto name
 	}
+	i = skipSpace(data, i)
 	if depth == 0 {
 		doc.Keep(nodes[:k])
-		return skipSpace(data, i) == len(data)
+		return i == len(data)
 	}
-	if i = skipSpace(data, i); i == len(data) {
+	if i == len(data) {
 		return false
 	}
-	s = &steps[inside]
-	switch c = data[i]; {
-	case c == ',' && s.op == opObject:
-		i = skipSpace(data, i+1)
-		goto name
-	case c == ',':
+	s = open[depth-1].step
+	if data[i] == ',' {
 		i++
+		if slot != 0 {
+			goto name
+		}
 		goto element
-	case c != s.close:
+	}
+	if data[i] != s.close {
 		return false
 	}
 
 closing:
 	i++
-	{
-		n := &nodes[node]
-		n.End, n.Next = uint32(i), uint32(k)
-	}
-	s = &steps[inside]
-	if seen&s.required != s.required {
-		return false
-	}
-	if n := bits.OnesCount64(seen) + int(count); n < s.min || n > s.max {
-		return false
-	}
-	if s.more || s.dependents != nil {
-		doc.Keep(nodes[:k])
-		r.nodes = nodes[:k]
-		if !r.rest(s, node, seen) {
-			return false
-		}
-	}
 	depth--
 	{
-		outer := &r.reader.open[depth]
-		seen, node, inside, slot, count = outer.seen, outer.node, outer.step, outer.slot, outer.count
+		own := &open[depth]
+		n = &nodes[own.node]
+		n.End, n.Next = uint32(i), uint32(k)
+		s = own.step
+		if length := bits.OnesCount64(seen) + int(count); seen&s.required != s.required || length < s.min || length > s.max {
+			return false
+		}
+		if s.more {
+			doc.Keep(nodes[:k])
+			r.nodes = nodes[:k]
+			if !r.rest(s, own.node, seen) {
+				return false
+			}
+		}
+		seen, slot, count = own.seen, own.slot, own.count
 	}
 	goto after
 
 element:
 	count++
-	nameStart, nameEnd = 0, 0
-	at = steps[inside].below
+	n = &nodes[k]
+	n.NameStart, n.NameEnd = 0, 0
+	s = open[depth-1].step.below
 	goto value
 
-known: // a comma and the name in quotes, as expected
-	nameStart = uint32(i + 2)
-	i += len(m.quoted)
-	nameEnd = uint32(i - 2)
+name:
+	// As a rule the member follows that followed last time.
+	m = next[slot]
+	if end = i + len(m.quoted); uint(end) > uint(len(data)) || string(data[i:end]) != m.quoted {
+		goto other
+	}
+	n = &nodes[k]
+	n.NameStart, n.NameEnd = uint32(i+1), uint32(end-2)
+	i = end
 
 named:
 	if seen&m.bit != 0 {
@@ -333,11 +304,11 @@ named:
 	}
 	seen |= m.bit
 	slot = m.slot
-	at = m.step
+	s = m.step
 	goto value
 
-name:
-	if i >= len(data) || data[i] != '"' {
+other:
+	if i = skipSpace(data, i); i == len(data) || data[i] != '"' {
 		return false
 	}
 	{
@@ -346,24 +317,51 @@ name:
 			return false
 		}
 		text := data[i+1 : end]
-		nameStart, nameEnd = uint32(i+1), uint32(end)
+		n = &nodes[k]
+		n.NameStart, n.NameEnd = uint32(i+1), uint32(end)
 		if i = skipSpace(data, end+1); i == len(data) || data[i] != ':' {
 			return false
 		}
 		i++
-		s = &steps[inside]
+		own := &open[depth-1]
+		s = own.step
 		if index := s.object.names.index(text); index >= 0 {
-			next[slot] = s.first + uint32(index)
-			m = &members[next[slot]]
+			m = &s.members[index]
+			next[slot] = m
 			goto named
 		}
-		if high != 0 && !utf8.Valid(text) || count == maxStrangers || strange(data, nodes[node+1:k], node+1, text) {
+		first := own.node + 1
+		if high != 0 && !utf8.Valid(text) || count == maxStrangers || strange(data, nodes[first:k], first, text) {
 			return false
 		}
 		count++
-		at = s.below
+		s = s.below
 		goto value
 	}
+
+odd:
+	// The value is not as expected: it is read as any, and then judged.
+	if s.watched {
+		r.hits = r.hits[:len(r.hits)-len(s.node.watches)]
+	}
+	doc.Keep(nodes[:k])
+	{
+		first := k
+		var ok bool
+		n = &nodes[k]
+		if i, ok = doc.ParseValue(i, maxDepth-depth, jsondoc.Node{NameStart: n.NameStart, NameEnd: n.NameEnd}); !ok {
+			return false
+		}
+		r.nodes = doc.Nodes()
+		k = len(r.nodes)
+		if nodes = r.nodes[:cap(r.nodes)]; k == len(nodes) {
+			nodes = more(nodes)
+		}
+		if !reasonable(doc, first) || !r.eval(s.node, uint32(first)) || r.failed {
+			return false
+		}
+	}
+	goto after
 }
 
 // more is the tape with room for more nodes.
@@ -410,20 +408,31 @@ func (r *Run) rest(s *step, i uint32, seen uint64) bool {
 	return (s.node.more == nil || r.composed(s.node.more, i, frame{})) && !r.failed
 }
 
-// fixed reports whether a text is as long and as the pattern's table wants.
-func (s *step) fixed(text []byte) bool {
+// fixed reads a string that is as long and as the pattern's table wants, and is
+// where it ends, or −1 where it is another.
+func (s *step) fixed(b []byte, i int) (end int) {
+	end = i + 1 + s.length
+	if end >= len(b) || b[i] != '"' || b[end] != '"' {
+		return -1
+	}
+	text := b[i+1 : end]
 	if !allDigits(text[:s.digits]) {
-		return false
+		return -1
 	}
-	state := s.state
-	table := s.texts.pattern.table
-	for _, c := range text[s.digits:] {
-		if c >= utf8.RuneSelf {
-			return false
+	if text = text[s.digits:]; len(text) > 0 {
+		state := s.state
+		table := s.texts.pattern.table
+		for _, c := range text {
+			if c >= utf8.RuneSelf {
+				return -1
+			}
+			state = table[int(state)<<7|int(c)]
 		}
-		state = table[int(state)<<7|int(c)]
+		if state == dead {
+			return -1
+		}
 	}
-	return state != dead
+	return end + 1
 }
 
 const (
