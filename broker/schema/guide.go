@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/binary"
 	"math"
 	"unicode/utf8"
 
@@ -72,9 +73,37 @@ type guidedDependent struct {
 // member is one that a schema names.
 type member struct {
 	quoted string // the name in quotes and a colon: what is expected to be written
-	bit    uint64 // its own, within the object
-	step   *step
-	slot   uint32 // of what comes after it
+	// words are quoted's bytes eight at a time where it has 8 to 32: from the
+	// first on, from second, from third, and the last eight. They may overlap.
+	words         [4]uint64
+	second, third uint8
+	slot          uint32 // of what comes after it
+	bit           uint64 // its own, within the object
+	step          *step
+}
+
+func newMember(name string, bit int, to *step, slot uint32) member {
+	m := member{quoted: quotedName(name), bit: 1 << bit, step: to, slot: slot}
+	if last := len(m.quoted) - 8; last >= 0 {
+		m.second, m.third = uint8(min(8, last)), uint8(min(16, last))
+		for i, at := range []int{0, int(m.second), int(m.third), last} {
+			m.words[i] = binary.LittleEndian.Uint64([]byte(m.quoted[at:]))
+		}
+	}
+	return m
+}
+
+// is compares the text with what is expected. It is written out for the names
+// that are neither very short nor very long, since a call costs more.
+func (m *member) is(text []byte) bool {
+	if len(text) < 8 || len(text) > 32 {
+		return string(text) == m.quoted
+	}
+	differ := binary.LittleEndian.Uint64(text) ^ m.words[0]
+	differ |= binary.LittleEndian.Uint64(text[m.second:]) ^ m.words[1]
+	differ |= binary.LittleEndian.Uint64(text[m.third:]) ^ m.words[2]
+	differ |= binary.LittleEndian.Uint64(text[len(text)-8:]) ^ m.words[3]
+	return differ == 0
 }
 
 // never is no member: no name begins like this.
@@ -167,7 +196,7 @@ func (g *guider) object(s *step, o *object) {
 		if e.property || !o.closed && e.child != nil {
 			to = g.step(e.child)
 		}
-		s.members[i] = member{quotedName(e.name), 1 << i, to, s.slot + 1 + uint32(i)}
+		s.members[i] = newMember(e.name, i, to, s.slot+1+uint32(i))
 	}
 }
 
@@ -199,9 +228,9 @@ func (s *step) text() {
 	switch {
 	case n.more != nil || len(n.choices) > 1 || len(n.choices) == 1 && n.texts != nil:
 	case len(n.choices) == 1:
-		s.op, s.choice = opChoice, &n.choices[0].texts
+		s.op, s.kind, s.choice = opChoice, jsondoc.String, &n.choices[0].texts
 	default:
-		s.op, s.texts = opText, n.texts
+		s.op, s.kind, s.texts = opText, jsondoc.String, n.texts
 		if t := n.texts; t != nil && t.format == nil && t.pattern != nil {
 			length, digits, state := t.pattern.fixed()
 			if length > 0 && length >= t.min && length <= t.max {
@@ -213,7 +242,7 @@ func (s *step) text() {
 
 func (s *step) number() {
 	n := s.node
-	s.op, s.integer, s.plain = opNumber, n.integer, true
+	s.op, s.kind, s.integer, s.plain = opNumber, jsondoc.Number, n.integer, true
 	s.low, s.high = math.MinInt64, math.MaxInt64
 	if n.numbers == nil {
 		return

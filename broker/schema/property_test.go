@@ -365,24 +365,33 @@ func TestFormats(t *testing.T) {
 	}
 	shapes["iri"], shapes["uri-reference"], shapes["iri-reference"] = shapes["uri"], shapes["uri"], shapes["uri"]
 	sure := map[string]int{}
+	var never []string // rapid is not to be asked again after a failure
 	for _, name := range sorted(shapes) {
 		f := libraryFormat(t, name)
-		rapid.Check(t, func(t *rapid.T) {
-			text := rapid.StringMatching(shapes[name]).Draw(t, "text")
-			if rapid.IntRange(0, 3).Draw(t, "damage") == 0 && len(text) > 0 {
-				at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
-				text = text[:at] + rapid.SampledFrom([]string{"", "é", "-", ".", "0", ":", "/"}).Draw(t, "with") + text[at+1:]
+		for range 20 { // of a hundred texts few are of a format, of ipv4 perhaps none
+			if sure[name] > 5 {
+				break
 			}
-			if f.surely([]byte(text)) {
-				sure[name]++
-				if err := f.lib(text); err != nil {
-					t.Fatalf("%q is surely a %s, but %v", text, name, err)
+			rapid.Check(t, func(t *rapid.T) {
+				text := rapid.StringMatching(shapes[name]).Draw(t, "text")
+				if rapid.IntRange(0, 3).Draw(t, "damage") == 0 && len(text) > 0 {
+					at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
+					text = text[:at] + rapid.SampledFrom([]string{"", "é", "-", ".", "0", ":", "/"}).Draw(t, "with") + text[at+1:]
 				}
-			}
-		})
-		if sure[name] == 0 {
-			t.Errorf("nothing was surely a %s", name)
+				if f.surely([]byte(text)) {
+					sure[name]++
+					if err := f.lib(text); err != nil {
+						t.Fatalf("%q is surely a %s, but %v", text, name, err)
+					}
+				}
+			})
 		}
+		if sure[name] == 0 {
+			never = append(never, name)
+		}
+	}
+	if len(never) > 0 {
+		t.Errorf("nothing was surely a %v", never)
 	}
 }
 

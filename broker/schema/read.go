@@ -142,45 +142,15 @@ value:
 			r.hits = append(r.hits, Hit{w, k})
 		}
 	}
-	switch s.op {
+	switch kind = s.kind; s.op {
 	case opFixed:
-		if end = s.fixed(data, i); end < 0 {
-			goto odd
-		}
-		kind = jsondoc.String
+		end = s.readFixed(data, i)
 	case opText:
-		if data[i] != '"' {
-			goto odd
-		}
-		{
-			var high uint64
-			if end, high = scanPlain(data, i+1); end < 0 {
-				goto odd
-			}
-			text := data[i+1 : end]
-			if high != 0 && !utf8.Valid(text) || s.texts != nil && !s.texts.holds(text) {
-				return false
-			}
-		}
-		end++
-		kind = jsondoc.String
+		end = s.readText(data, i)
 	case opChoice:
-		if data[i] != '"' {
-			goto odd
-		}
-		if end, _ = scanPlain(data, i+1); end < 0 {
-			goto odd
-		}
-		if s.choice.index(data[i+1:end]) < 0 {
-			return false
-		}
-		end++
-		kind = jsondoc.String
+		end = s.readChoice(data, i)
 	case opNumber:
-		if end = s.scanNumber(data, i); end < 0 {
-			goto odd
-		}
-		kind = jsondoc.Number
+		end = s.readNumber(data, i)
 	case opBoolean:
 		switch {
 		case len(data)-i >= 4 && string(data[i:i+4]) == "true":
@@ -188,7 +158,7 @@ value:
 		case len(data)-i >= 5 && string(data[i:i+5]) == "false":
 			end, kind = i+5, jsondoc.False
 		default:
-			return false
+			goto odd
 		}
 	case opObject, opArray:
 		if data[i] != s.begin || depth == maxOpen {
@@ -199,7 +169,7 @@ value:
 		}
 		n = &nodes[k]
 		n.Start = uint32(i)
-		n.Kind, n.Escaped, n.NameEscaped = s.kind, false, false
+		n.Kind, n.Escaped, n.NameEscaped = kind, false, false
 		{
 			own := &open[depth]
 			own.step, own.node = s, uint32(k)
@@ -223,6 +193,9 @@ value:
 	case opNever:
 		return false
 	default:
+		goto odd
+	}
+	if end < 0 {
 		goto odd
 	}
 	n = &nodes[k]
@@ -291,7 +264,7 @@ element:
 name:
 	// As a rule the member follows that followed last time.
 	m = next[slot]
-	if end = i + len(m.quoted); uint(end) > uint(len(data)) || string(data[i:end]) != m.quoted {
+	if end = i + len(m.quoted); uint(end) > uint(len(data)) || !m.is(data[i:end]) {
 		goto other
 	}
 	n = &nodes[k]
@@ -408,9 +381,11 @@ func (r *Run) rest(s *step, i uint32, seen uint64) bool {
 	return (s.node.more == nil || r.composed(s.node.more, i, frame{})) && !r.failed
 }
 
-// fixed reads a string that is as long and as the pattern's table wants, and is
-// where it ends, or −1 where it is another.
-func (s *step) fixed(b []byte, i int) (end int) {
+// What follows reads values of one kind each, and is where the value ends: behind
+// it, or −1 where it is another or not as the schema wants.
+
+// readFixed reads a string of one length, by the pattern's table.
+func (s *step) readFixed(b []byte, i int) (end int) {
 	end = i + 1 + s.length
 	if end >= len(b) || b[i] != '"' || b[end] != '"' {
 		return -1
@@ -431,6 +406,34 @@ func (s *step) fixed(b []byte, i int) (end int) {
 		if state == dead {
 			return -1
 		}
+	}
+	return end + 1
+}
+
+// readText reads a string without escapes.
+func (s *step) readText(b []byte, i int) (end int) {
+	if b[i] != '"' {
+		return -1
+	}
+	end, high := scanPlain(b, i+1)
+	if end < 0 {
+		return -1
+	}
+	text := b[i+1 : end]
+	if high != 0 && !utf8.Valid(text) || s.texts != nil && !s.texts.holds(text) {
+		return -1
+	}
+	return end + 1
+}
+
+// readChoice reads one of the schema's strings, written without escapes.
+func (s *step) readChoice(b []byte, i int) (end int) {
+	if b[i] != '"' {
+		return -1
+	}
+	end, _ = scanPlain(b, i+1)
+	if end < 0 || s.choice.index(b[i+1:end]) < 0 {
+		return -1
 	}
 	return end + 1
 }
@@ -503,9 +506,8 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// scanNumber reads a number of at most 18 bytes without an exponent, and is
-// where it ends, or −1 where it is another or not as the schema wants.
-func (s *step) scanNumber(b []byte, i int) (end int) {
+// readNumber reads a number of at most 18 bytes without an exponent.
+func (s *step) readNumber(b []byte, i int) (end int) {
 	start := i
 	if b[i] == '-' {
 		i++
