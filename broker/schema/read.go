@@ -553,7 +553,7 @@ func (s *step) readNumber(b []byte, i int) (end int) {
 			return -1
 		}
 	}
-	if i-start > 18 || i < len(b) && b[i]|0x20 == 'e' {
+	if i < len(b) && b[i]|0x20 == 'e' {
 		return -1
 	}
 	dec, ok := parseDecimal(b[start:i])

@@ -13,6 +13,8 @@
 //   - what is known and what falls back: survey.go; how nodes are made: compile.go;
 //   - how a value is held to a node: run.go, and equal.go for enum, const and
 //     uniqueItems;
+//   - how a document that looks like the one before it is parsed and held to its
+//     schema at once: read.go, by what guide.go lays out;
 //   - unevaluatedProperties and unevaluatedItems: evaluated.go;
 //   - schemas that lead to one another in many ways: memo.go;
 //   - numbers, exactly: number.go;
