@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"datafordeler/broker/jsondoc"
@@ -208,4 +209,40 @@ func TestReadAllocates(t *testing.T) {
 			t.Errorf("%v allocations", n)
 		}
 	}
+}
+
+// TestReadOverOlder: nothing of the document before stays on the tape.
+func TestReadOverOlder(t *testing.T) {
+	s := mustCompile(t, `{"type":"object","properties":{"a":{"type":["string","null"]},"b":{"type":"array","items":{}}}}`)
+	var r Run
+	var doc jsondoc.Doc
+	for _, older := range []string{`{"\u0061":"\u0061","\u0062":[1e1,"\n"]}`, `[{"\u0061":"\u0061"},{"\u0061":"\u0061"},"\n"]`} {
+		for _, data := range []string{`{"a":null,"b":[null,1]}`, `{"b":["",2],"a":"x"}`, `{"c":null,"a":"\n"}`} {
+			if err := doc.Parse([]byte(older), 50); err != nil {
+				t.Fatal(err)
+			}
+			if !readAgrees(t, s, &r, &doc, []byte(data), 50) {
+				t.Errorf("not read: %s", data)
+			}
+		}
+	}
+}
+
+// TestReadShared: one schema, read by several goroutines with a Run each.
+func TestReadShared(t *testing.T) {
+	g := synthetic.New(synthetic.Config{People: 100, Seed: 2})
+	s := demo(t)[1]
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			var r Run
+			var doc jsondoc.Doc
+			for i := range 100 {
+				if !s.Read(&r, &doc, s.record(g, (i*7+worker*13)%100), 64) {
+					t.Error("not read")
+				}
+			}
+		})
+	}
+	all.Wait()
 }
