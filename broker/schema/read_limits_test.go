@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -245,4 +246,24 @@ func TestReadShared(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestReadFixed: strings of one length, of all bytes that there are.
+func TestReadFixed(t *testing.T) {
+	var r Run
+	var doc, want jsondoc.Doc
+	for _, pattern := range []string{`^[a-c][b-e]$`, `^(ab|ba|[q-s]c)$`, `^[0-9][^0-9]$`, `^[0-9]{2}$`, `^[\x20-\x7e][!-~]$`, `^[^x][a-z]$`, `^a[a-c]$|^[a-c]b$`} {
+		re := regexp.MustCompile(pattern)
+		s := mustCompile(t, fmt.Sprintf(`{"type":"array","items":{"type":"string","pattern":%q}}`, pattern))
+		data := []byte(`["  "]`)
+		for a := range 256 {
+			for b := range 256 {
+				data[2], data[3] = byte(a), byte(b)
+				r.reader.of(s).skip = 0
+				if s.Read(&r, &doc, data, 9) && (want.Parse(data, 9) != nil || !re.Match(data[2:4])) {
+					t.Errorf("%s: read %q", pattern, data)
+				}
+			}
+		}
+	}
 }
