@@ -86,6 +86,7 @@ func TestReadLimits(t *testing.T) {
 		`{"type":"array","items":{"type":"integer","not":{"const":3}}}`:                                          {yes{`[1,2]`}, yes{`[3]`}},
 		`{"type":"array","items":{"type":"integer","maximum":12345678901234567890123}}`:                          {yes{`[1,2]`}, yes{`[12345678901234567890124]`}},
 		`{"type":"array","items":{"type":"integer","minimum":12345678901234567890123}}`:                          {yes{`[12345678901234567890123]`}, yes{`[1]`}},
+		`{"type":"array","items":{"type":"string","not":{"const":"x"}}}`:                                         {yes{`["y"]`}, yes{`["x"]`}},
 		`{"type":"object","properties":{"a\"b":{"type":"integer"},"":{"type":"integer"},"æ":{"type":"integer"}},"additionalProperties":false}`: {
 			yes{`{"":1,"æ":2}`}, yes{`{"a\"b":1}`, `{"a":1}`, `{"\u00e6":1}`, `{"a"b":1}`},
 		},
