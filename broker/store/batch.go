@@ -1,8 +1,9 @@
 package store
 
 import (
-	"datafordeler/broker"
 	"time"
+
+	"datafordeler/broker"
 )
 
 // Batch is one record of the decisions topic.

@@ -1,8 +1,12 @@
 package store
 
 import (
-	"datafordeler/broker"
+	"fmt"
+	"math"
+	"slices"
 	"time"
+
+	"datafordeler/broker"
 )
 
 // Verdict is a filter on the outcome.
@@ -37,6 +41,9 @@ const (
 	DefaultLimit = 100
 	MaxLimit     = 1000
 )
+
+// maxSubjects bounds the pseudonyms of a query: a period is a month or more.
+const maxSubjects = 1200
 
 // Query says which decisions are wanted. A filter that is left empty allows
 // everything; all that are given must hold.
@@ -89,4 +96,58 @@ type Page struct {
 	Hits []Hit
 	// Next is the cursor to what follows; empty when there was no more.
 	Next string
+}
+
+// bounds are two times in nanoseconds; zero ones are open.
+func bounds(from, to time.Time) (int64, int64) {
+	low, high := int64(math.MinInt64), int64(math.MaxInt64)
+	if !from.IsZero() {
+		low = nanos(from)
+	}
+	if !to.IsZero() {
+		high = nanos(to)
+	}
+	return low, high
+}
+
+// nanos is a time in nanoseconds, held to those that decisions have.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(earliest):
+		return earliest.UnixNano()
+	case t.After(latest):
+		return latest.UnixNano() + 1
+	}
+	return t.UnixNano()
+}
+
+// check says what is wrong with a query, and sets its limit.
+func (q *Query) check() error {
+	wrong := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrQuery}, args...)...)
+	}
+	switch {
+	case q.Limit < 0 || q.Limit > MaxLimit:
+		return wrong("limit %d: want 1 to %d, or 0 for %d", q.Limit, MaxLimit, DefaultLimit)
+	case q.Verdict > Denials:
+		return wrong("verdict %d is not known", q.Verdict)
+	case q.Shielded > Without:
+		return wrong("shielded %d is not known", q.Shielded)
+	case q.Kind > broker.DoorDecision:
+		return wrong("kind %d is not known", q.Kind)
+	case q.Version < 0 || q.Version > 0 && q.Package == "":
+		return wrong("version %d: name the package whose version it is", q.Version)
+	case q.Record != nil && (q.Record.Dataset == "" || q.Record.Partition < 0 || q.Record.Offset < 0):
+		return wrong("a record is named by dataset, partition and offset")
+	case !q.From.IsZero() && !q.To.IsZero() && q.To.Before(q.From):
+		return wrong("the time ends before it begins")
+	case slices.Contains(q.Subjects, broker.Pseudonym{}):
+		return wrong("a subject's pseudonym is not zero")
+	case len(q.Subjects) > maxSubjects:
+		return wrong("%d pseudonyms; at most %d", len(q.Subjects), maxSubjects)
+	}
+	if q.Limit == 0 {
+		q.Limit = DefaultLimit
+	}
+	return nil
 }

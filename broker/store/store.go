@@ -2,16 +2,16 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"time"
-
-	"datafordeler/broker"
+	"fmt"
+	"sync"
 )
 
 // What a caller can tell apart.
 var (
-	// ErrRebuild: the tables were made by an older version. They are not
-	// converted: `datafordeler rebuild` makes them again from the log.
+	// ErrRebuild: the tables were made by an older version, or are damaged. They
+	// are not converted: `datafordeler rebuild` makes them again from the log.
 	ErrRebuild = errors.New("store: the read model has another format: run 'datafordeler rebuild'")
 	// ErrNewer: a newer datafordeler made the tables.
 	ErrNewer = errors.New("store: a newer datafordeler made the read model")
@@ -23,114 +23,147 @@ var (
 	ErrQuery = errors.New("store: query")
 )
 
-var errTodo = errors.New("store: not yet")
-
 // Store is a read model. Its methods may be called at the same time; Applies
-// wait for each other, and readers never wait for them.
-type Store struct{}
+// wait for each other, also those of other processes, and readers never wait for
+// them. What a reader sees is whole Applies.
+type Store struct {
+	db engine
+
+	applying sync.Mutex // one Apply or Reset at a time
+
+	mu   sync.Mutex // guards dict
+	dict *dict      // of the generation that was met last
+}
 
 // Open opens the read model that dsn names, and makes its tables when there are
-// none: "sqlite:/path/file.db", or a PostgreSQL URL, "postgres://…". Errors never
-// repeat a password. ErrRebuild and ErrNewer: the tables are of another version.
-func Open(ctx context.Context, dsn string) (*Store, error) { return nil, errTodo }
+// none.
+//
+//   - "sqlite:/path/file.db", absolute or relative; the folder is made.
+//   - "postgres://user@host/database", with the options of libpq. The tables are
+//     in the schema "datafordeler", unless the URL sets search_path. The user must
+//     be allowed to make tables there, and the schema if it is missing.
+//
+// Errors never repeat a password. ErrRebuild and ErrNewer: the tables are of
+// another version.
+func Open(ctx context.Context, dsn string) (*Store, error) {
+	return open(ctx, dsn, func(s *Store, w writer, there bool) error {
+		if there {
+			_, err := readState(ctx, w)
+			return err
+		}
+		return s.create(ctx, w)
+	})
+}
 
 // Recreate opens the read model that dsn names with empty tables, whatever
-// version of them was there: for `datafordeler rebuild`.
-func Recreate(ctx context.Context, dsn string) (*Store, error) { return nil, errTodo }
+// version of them was there: for `datafordeler rebuild`. Others that have it open
+// go on with the new one.
+func Recreate(ctx context.Context, dsn string) (*Store, error) {
+	return open(ctx, dsn, func(s *Store, w writer, there bool) error { return s.recreate(ctx, w) })
+}
 
-// Close ends the connections.
-func (s *Store) Close() error { return errTodo }
+func open(ctx context.Context, dsn string, prepare func(s *Store, w writer, there bool) error) (*Store, error) {
+	db, err := connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db}
+	err = db.write(ctx, func(w writer) error {
+		there, err := db.exists(ctx, w, "state")
+		if err != nil {
+			return err
+		}
+		return prepare(s, w, there)
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store: open: %w", err), db.close())
+	}
+	return s, nil
+}
 
-// Reset empties the read model.
-func (s *Store) Reset(ctx context.Context) error { return errTodo }
+// create makes the tables. Each time they are made they are another generation:
+// what someone remembers of the dictionaries of an earlier one is void.
+func (s *Store) create(ctx context.Context, w writer) error {
+	text, err := s.db.define()
+	if err != nil {
+		return err
+	}
+	for _, statement := range text {
+		if err := w.exec(ctx, statement); err != nil {
+			return fmt.Errorf("make the tables: %w", err)
+		}
+	}
+	return w.exec(ctx, "INSERT INTO state (id, version, generation, records, batches, runs, names, sources, agreements, outcomes, answers) VALUES (1, ?1, ?2, 0, 0, 0, 0, 0, 0, 0, 0)",
+		int64(schemaVersion), rand.Text())
+}
 
-// Apply writes the batches in one transaction, with how far the log was read. A
-// batch that was applied before is skipped; one that begins after what was read
-// is ErrGap. Batches of one partition of the log come in its order; those of
-// different partitions as they like.
-func (s *Store) Apply(ctx context.Context, batches []Batch, parties PartiesOf) error { return errTodo }
+func (s *Store) recreate(ctx context.Context, w writer) error {
+	drop := []string{"DROP VIEW IF EXISTS decision"}
+	for _, table := range tables {
+		drop = append(drop, "DROP TABLE IF EXISTS "+table)
+	}
+	for _, statement := range drop {
+		if err := w.exec(ctx, statement); err != nil {
+			return fmt.Errorf("drop the tables: %w", err)
+		}
+	}
+	return s.create(ctx, w)
+}
+
+// Close ends the connections, when what runs on them has ended.
+func (s *Store) Close() error { return s.db.close() }
+
+// Reset empties the read model, so that it can be filled from the beginning of
+// the log.
+func (s *Store) Reset(ctx context.Context) error {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if err := s.db.write(ctx, func(w writer) error { return s.recreate(ctx, w) }); err != nil {
+		return fmt.Errorf("store: reset: %w", err)
+	}
+	return nil
+}
 
 // Position is the next offset to read, by partition of the decisions topic. A
 // partition that nothing was applied of is not in it.
-func (s *Store) Position(ctx context.Context) (map[int32]int64, error) { return nil, errTodo }
-
-// Search finds decisions. ErrQuery: the query or its cursor makes no sense.
-func (s *Store) Search(ctx context.Context, q Query) (Page, error) { return Page{}, errTodo }
-
-// Decision is one decision by its id, and whether there is one. Where an engine
-// that can repeat itself decided twice under one id, it is the first.
-func (s *Store) Decision(ctx context.Context, id broker.DecisionID) (Hit, bool, error) {
-	return Hit{}, false, errTodo
+func (s *Store) Position(ctx context.Context) (next map[int32]int64, err error) {
+	err = s.db.read(ctx, func(r reader) error {
+		if _, err := readState(ctx, r); err != nil {
+			return err
+		}
+		next, err = readPositions(ctx, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: position: %w", err)
+	}
+	return next, nil
 }
 
-// Range is a span of source offsets, both included.
-type Range struct{ First, Last int64 }
-
-// PartitionCoverage accounts for the records of a source partition, by its
-// stream decisions.
-type PartitionCoverage struct {
-	Dataset   broker.DatasetID
-	TopicID   [16]byte
-	Partition int32
-	// Ranges are what the batches cover, joined where one follows the other.
-	Ranges []Range
-	// Gaps lie between ranges; Overlaps were decided more than once.
-	Gaps, Overlaps []Range
-	// Records were read: Records = OutOfScope + Repeated + Rejected + Rows.
-	Records, OutOfScope, Repeated, Rejected int64
-	// Rows are records in some scope. Decisions = Permits + Denials.
-	Rows, Decisions, Permits, Denials int64
-	// Unbalanced are the batches whose counts do not add up to their rows.
-	Unbalanced []Imbalance
-	From, To   time.Time // of the first batch and the last
+// current is the state in a snapshot, and the dictionaries with at least what it
+// has in it.
+func (s *Store) current(ctx context.Context, r reader) (state, *dict, error) {
+	st, err := readState(ctx, r)
+	if err != nil {
+		return st, nil, err
+	}
+	s.mu.Lock()
+	d := s.dict
+	if d == nil || d.generation != st.generation {
+		d = newDict(st.generation)
+		s.dict = d
+	}
+	s.mu.Unlock()
+	return st, d, d.load(ctx, r, st.counts)
 }
 
-// Balanced reports whether everything adds up and nothing is missing.
-func (c *PartitionCoverage) Balanced() bool {
-	return len(c.Gaps) == 0 && len(c.Overlaps) == 0 && len(c.Unbalanced) == 0
-}
-
-// Imbalance is a batch whose head says another number of rows than it has.
-type Imbalance struct {
-	Place LogPlace
-	Range Range
-	Want  int64 // rows, by the counts in the head
-	Have  int64
-}
-
-// Coverage accounts for a dataset's source partitions, of the batches decided in
-// [from, to); a zero time is open. All datasets if dataset is empty.
-func (s *Store) Coverage(ctx context.Context, dataset broker.DatasetID, from, to time.Time) ([]PartitionCoverage, error) {
-	return nil, errTodo
-}
-
-// Delivered is what was delivered under an agreement and one version of its
-// package: which fields, how often, when. Shielded deliveries stand by themselves.
-type Delivered struct {
-	Agreement broker.AgreementID
-	Parties   Parties
-	Package   broker.PackageRef
-	Permits   int64
-	Sets      []FieldSet // the most frequent first
-}
-
-// FieldSet is a set of fields that was delivered.
-type FieldSet struct {
-	Fields      []broker.Pointer
-	Shielded    bool
-	Count       int64
-	First, Last time.Time
-}
-
-// Delivered says what was delivered under the agreements, or under all of them
-// when none is named, by decisions in [from, to); a zero time is open.
-func (s *Store) Delivered(ctx context.Context, from, to time.Time, agreements ...broker.AgreementID) ([]Delivered, error) {
-	return nil, errTodo
-}
-
-// Digest is a hash over the whole content, and how many decisions that is. It
-// reads every row. It does not depend on the order in which partitions were
-// applied, on how the batches were grouped, or on the database.
-func (s *Store) Digest(ctx context.Context) (hash string, decisions int64, err error) {
-	return "", 0, errTodo
+// read runs fn on a snapshot, with its state and dictionaries.
+func (s *Store) read(ctx context.Context, fn func(reader, *state, *dict) error) error {
+	return s.db.read(ctx, func(r reader) error {
+		st, d, err := s.current(ctx, r)
+		if err != nil {
+			return err
+		}
+		return fn(r, &st, d)
+	})
 }

@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// sqliteReaders is how many searches run at the same time; more wait.
+const sqliteReaders = 4
+
+// sqliteEngine has one connection that writes and some that read. In WAL mode
+// neither waits for the other.
+type sqliteEngine struct {
+	writing, reading *sql.DB
+	writers, readers chan *sqliteConn
+}
+
+// sqliteConn is a connection with the statements that it has prepared.
+type sqliteConn struct {
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+	args  []any
+}
+
+// sqlitePath is the file that a DSN names: what follows "sqlite:", absolute or
+// relative, as "sqlite:///abs" too. The file's name is taken as it stands.
+func sqlitePath(rest string) (string, error) {
+	if abs, ok := strings.CutPrefix(rest, "//"); ok {
+		if !strings.HasPrefix(abs, "/") {
+			return "", errors.New("store: sqlite: a file is named as sqlite:/path/file.db; there is no host")
+		}
+		rest = abs
+	}
+	switch {
+	case rest == "" || strings.HasSuffix(rest, "/"):
+		return "", errors.New("store: sqlite: name a file: sqlite:/path/file.db")
+	case strings.HasPrefix(rest, ":"):
+		return "", errors.New("store: sqlite: a database in memory cannot be opened twice; name a file: sqlite:/path/file.db")
+	case strings.ContainsRune(rest, 0):
+		return "", errors.New("store: sqlite: the file's name holds a zero byte")
+	}
+	return filepath.Abs(rest)
+}
+
+// The settings.
+//
+// synchronous=NORMAL: a commit is not flushed to the disk, a checkpoint is. When
+// the power fails, the last transactions may be gone, each of them whole: rows and
+// the offset together. They are read again from the log. A kill loses nothing.
+//
+// Pages of 8 kB suit blobs of some kilobytes. The WAL is folded in every 32 MB.
+var sqlitePragmas = []string{
+	"page_size(8192)", "journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(60000)",
+	"foreign_keys(0)", "temp_store(MEMORY)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)",
+}
+
+func openSQLite(ctx context.Context, rest string) (engine, error) {
+	path, err := sqlitePath(rest)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("store: sqlite: make its folder: %w", err)
+	}
+	open := func(pragmas ...string) (*sql.DB, error) {
+		q := url.Values{"_pragma": append(append([]string{}, sqlitePragmas...), pragmas...)}
+		return sql.Open("sqlite", "file://"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	}
+	e := &sqliteEngine{writers: make(chan *sqliteConn, 1), readers: make(chan *sqliteConn, sqliteReaders)}
+	if e.writing, err = open("cache_size(-65536)"); err == nil {
+		e.reading, err = open("cache_size(-32768)", "query_only(1)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: sqlite %s: %w", path, errors.Join(err, e.close()))
+	}
+	// The writer first: it makes the file what it is.
+	if err := fill(ctx, e.writing, e.writers); err != nil {
+		return nil, fmt.Errorf("store: sqlite %s: open: %w", path, errors.Join(err, e.close()))
+	}
+	if err := fill(ctx, e.reading, e.readers); err != nil {
+		return nil, fmt.Errorf("store: sqlite %s: open to read: %w", path, errors.Join(err, e.close()))
+	}
+	return e, nil
+}
+
+func fill(ctx context.Context, db *sql.DB, pool chan *sqliteConn) error {
+	for range cap(pool) {
+		c, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		pool <- &sqliteConn{conn: c, stmts: map[string]*sql.Stmt{}}
+	}
+	return nil
+}
+
+func (e *sqliteEngine) close() error {
+	var errs []error
+	for _, db := range []*sql.DB{e.reading, e.writing} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *sqliteEngine) read(ctx context.Context, fn func(reader) error) error {
+	return e.within(ctx, e.readers, "BEGIN", func(c *sqliteConn) error { return fn(c) })
+}
+
+func (e *sqliteEngine) write(ctx context.Context, fn func(writer) error) error {
+	return e.within(ctx, e.writers, "BEGIN IMMEDIATE", func(c *sqliteConn) error { return fn(c) })
+}
+
+func (e *sqliteEngine) within(ctx context.Context, pool chan *sqliteConn, begin string, fn func(*sqliteConn) error) (err error) {
+	var c *sqliteConn
+	select {
+	case c = <-pool:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { pool <- c }()
+	if _, err := c.conn.ExecContext(ctx, begin); err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done {
+			// The caller's context may be what ended it.
+			_, failed := c.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			err = errors.Join(err, failed)
+		}
+	}()
+	if err := fn(c); err != nil {
+		return err
+	}
+	if _, err := c.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	done = true
+	return nil
+}
+
+func (e *sqliteEngine) exists(ctx context.Context, r reader, table string) (bool, error) {
+	var n int64
+	_, err := one(ctx, r, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1", []any{table}, &n)
+	return n > 0, err
+}
+
+func (e *sqliteEngine) define() ([]string, error) {
+	return schema("INTEGER PRIMARY KEY", "INTEGER", "BLOB", "STRICT", sqliteView), nil
+}
+
+// stmt prepares a statement once.
+func (c *sqliteConn) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
+	if s, ok := c.stmts[text]; ok {
+		return s, nil
+	}
+	s, err := c.conn.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.stmts) >= 200 { // only statements with lists of arguments are so many
+		for k, old := range c.stmts {
+			old.Close()
+			delete(c.stmts, k)
+		}
+	}
+	c.stmts[text] = s
+	return s, nil
+}
+
+func (c *sqliteConn) query(ctx context.Context, text string, args ...any) (rows, error) {
+	s, err := c.stmt(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	rs, err := s.QueryContext(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	return sqliteRows{rs}, nil
+}
+
+func (c *sqliteConn) exec(ctx context.Context, text string, args ...any) error {
+	if strings.HasPrefix(text, "CREATE") || strings.HasPrefix(text, "DROP") {
+		_, err := c.conn.ExecContext(ctx, text)
+		return err
+	}
+	s, err := c.stmt(ctx, text)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(ctx, args...)
+	return err
+}
+
+// load inserts many rows by one statement: calling it is most of its cost.
+func (c *sqliteConn) load(ctx context.Context, table string, columns []string, n int, row func(i int, values []any)) error {
+	const most = 64
+	width := len(columns)
+	for from := 0; from < n; {
+		many := most
+		if n-from < many {
+			many = 1
+		}
+		var b strings.Builder
+		b.WriteString("INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES ")
+		for i := range many {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString("(?" + strings.Repeat(",?", width-1) + ")")
+		}
+		s, err := c.stmt(ctx, b.String())
+		if err != nil {
+			return err
+		}
+		c.args = append(c.args[:0], make([]any, many*width)...)
+		for ; from+many <= n; from += many {
+			for i := range many {
+				row(from+i, c.args[i*width:(i+1)*width])
+			}
+			if _, err := s.ExecContext(ctx, c.args...); err != nil {
+				return err
+			}
+		}
+		clear(c.args)
+	}
+	return nil
+}
+
+type sqliteRows struct{ *sql.Rows }
+
+func (r sqliteRows) Close() { r.Rows.Close() } // its error, if any, is Err's
