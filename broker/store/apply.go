@@ -77,12 +77,12 @@ func (s *Store) Apply(ctx context.Context, batches []Batch, parties PartiesOf) e
 		if err != nil {
 			return err
 		}
-		a := apply{state: st, added: newAdditions(d, st.counts), parties: parties, moved: map[int32]bool{}}
+		a := apply{sizes: s.sizes, state: st, added: newAdditions(d, st.counts), parties: parties, moved: map[int32]bool{}}
 		if a.next, err = readPositions(ctx, w); err != nil {
 			return err
 		}
 		for i := range batches {
-			if err := a.batch(&batches[i]); err != nil {
+			if err := a.take(&batches[i]); err != nil {
 				return err
 			}
 		}
@@ -104,6 +104,7 @@ func (s *Store) Apply(ctx context.Context, batches []Batch, parties PartiesOf) e
 // apply is one transaction being put together. It belongs to the goroutine that
 // holds Store.applying.
 type apply struct {
+	sizes
 	state
 	added   *additions
 	parties PartiesOf
@@ -131,7 +132,7 @@ type recordRow struct {
 	ids     []byte
 }
 
-func (a *apply) batch(b *Batch) error {
+func (a *apply) take(b *Batch) error {
 	if next, known := a.next[b.LogPartition]; known {
 		if b.LogOffset < next {
 			return nil
@@ -213,7 +214,7 @@ func (a *apply) record(head *headRow, p *part, decisions []broker.Decision, befo
 	head.records++
 
 	var b *block
-	if n := len(a.blocks); n > 0 && a.blocks[n-1].weight() < blockWeight {
+	if n := len(a.blocks); n > 0 && a.blocks[n-1].weight() < a.block {
 		b = a.blocks[n-1]
 	} else {
 		b = &block{first: first + int64(at)}
@@ -270,14 +271,14 @@ func (a *apply) write(ctx context.Context, w writer) error {
 		return err
 	}
 	if len(a.records) > 0 {
-		if err := addBlocks(ctx, w, a.blocks); err != nil {
+		if err := a.addBlocks(ctx, w, a.blocks); err != nil {
 			return err
 		}
-		if err := addRun(ctx, w, run{id: a.runs, first: first, size: int64(len(a.records))}, a.keys); err != nil {
+		if err := a.addRun(ctx, w, run{id: a.runs, first: first, size: int64(len(a.records))}, a.keys); err != nil {
 			return err
 		}
 		var err error
-		if a.runs, err = mergeRuns(ctx, w, a.runs+1); err != nil {
+		if a.runs, err = a.mergeRuns(ctx, w, a.runs+1); err != nil {
 			return err
 		}
 	}
@@ -296,14 +297,14 @@ const blockFan = 8
 // addBlocks writes new blocks, and joins small ones at the end: eight of like
 // size, so that a row is packed again a few times only however small the
 // transactions are, and a search never has many small blocks to open.
-func addBlocks(ctx context.Context, w writer, added []*block) error {
+func (z sizes) addBlocks(ctx context.Context, w writer, added []*block) error {
 	for _, b := range added {
 		if err := b.write(ctx, w); err != nil {
 			return err
 		}
 	}
 	for {
-		tail, err := openBlocks(ctx, w)
+		tail, err := z.openBlocks(ctx, w)
 		if err != nil || len(tail) < blockFan {
 			return err
 		}
@@ -321,7 +322,7 @@ func addBlocks(ctx context.Context, w writer, added []*block) error {
 			switch {
 			case joined == nil:
 				joined = b
-			case joined.weight()+b.weight() > blockWeight:
+			case joined.weight()+b.weight() > z.block:
 				if err := joined.write(ctx, w); err != nil {
 					return err
 				}
@@ -340,7 +341,7 @@ type blockSize struct{ first, weight int64 }
 
 // openBlocks are the blocks at the end that are small and not larger than the
 // last by much, the oldest records first.
-func openBlocks(ctx context.Context, r reader) (tail []blockSize, err error) {
+func (z sizes) openBlocks(ctx context.Context, r reader) (tail []blockSize, err error) {
 	// No more can be of use: there are fewer than eight of each size.
 	err = each(ctx, r, "SELECT first, size, decisions FROM block ORDER BY first DESC LIMIT 64", nil, func(scan func(...any) error) error {
 		var first, size, decisions int64
@@ -351,7 +352,7 @@ func openBlocks(ctx context.Context, r reader) (tail []blockSize, err error) {
 		return nil
 	})
 	n, most := 0, int64(0)
-	for n < len(tail) && tail[n].weight < blockWeight/2 {
+	for n < len(tail) && tail[n].weight < z.block/2 {
 		if n == 0 {
 			for most = blockFan; most <= tail[0].weight; most *= blockFan {
 			}

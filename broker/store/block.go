@@ -6,9 +6,19 @@ import (
 	"slices"
 )
 
-// blockWeight is how much a block holds: records, or four times as many
-// decisions. Blocks of half of it are left as they are.
-const blockWeight = 16384
+// sizes are how large what finds the rows becomes. Tests make it small.
+type sizes struct {
+	// block is how much a block holds: records, or four times as many decisions.
+	// Blocks of half of it are left as they are.
+	block int64
+	// page is how many keys a page is to have, about.
+	page int64
+	// run bounds the records of a run of keys: to make larger ones would stop the
+	// writer for long, and saves little.
+	run int64
+}
+
+var usualSizes = sizes{block: 16384, page: 512, run: 1 << 22}
 
 // part is the records of one batch that are in a block. They follow each other.
 type part struct {

@@ -19,7 +19,10 @@ import (
 // hashes in the order of the log.
 func (s *Store) Digest(ctx context.Context) (hash string, decisions int64, err error) {
 	err = s.read(ctx, func(r reader, st *state, d *dict) error {
-		g := digester{ctx: ctx, r: r, d: d, answers: d.hashes()}
+		g := digester{ctx: ctx, r: r, answers: d.hashes()}
+		d.mu.RLock() // entries are added meanwhile, but do not change
+		g.names, g.sources = d.names, d.sources
+		d.mu.RUnlock()
 		if err := g.batches(); err != nil {
 			return err
 		}
@@ -42,7 +45,8 @@ func (s *Store) Digest(ctx context.Context) (hash string, decisions int64, err e
 type digester struct {
 	ctx                context.Context
 	r                  reader
-	d                  *dict
+	names              []string
+	sources            []source
 	answers            [][32]byte
 	done               []digested
 	records, decisions int64
@@ -72,17 +76,17 @@ func (g *digester) batches() error {
 			if err := scan(&b.id, &b.source, &b.time, &b.revision, &b.policy, &b.period, &b.at.partition, &b.at.offset, &b.first, &b.inScope, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]); err != nil {
 				return err
 			}
-			if b.source >= int64(len(g.d.sources)) || b.policy >= int64(len(g.d.names)) || b.period >= int64(len(g.d.names)) {
+			if b.source >= int64(len(g.sources)) || b.policy >= int64(len(g.names)) || b.period >= int64(len(g.names)) {
 				return fmt.Errorf("%w: batch %d refers to what is not there", ErrRebuild, b.id)
 			}
-			s := &g.d.sources[b.source]
+			s := &g.sources[b.source]
 			h := append([]byte{byte(s.kind)}, s.topic[:]...)
 			h = appendString(h, s.dataset)
 			for _, v := range append([]int64{int64(s.partition), int64(b.at.partition), b.at.offset, b.time, b.revision, b.inScope}, n[:]...) {
 				h = binary.BigEndian.AppendUint64(h, uint64(v))
 			}
-			h = appendString(h, g.d.names[b.policy])
-			b.head = appendString(h, g.d.names[b.period])
+			h = appendString(h, g.names[b.policy])
+			b.head = appendString(h, g.names[b.period])
 			some = append(some, b)
 			return nil
 		})

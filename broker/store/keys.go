@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -24,13 +23,8 @@ import (
 
 const (
 	keyBits = 48
-	// pageKeys is how many keys a page is to have, about.
-	pageKeys = 512
 	// runFan is how many runs become one.
-	runFan = 16
-	// runMost bounds the records of a run: to make larger ones would stop the
-	// writer for long, and saves little.
-	runMost = 1 << 22
+	runFan  = 16
 	maxBits = 20
 )
 
@@ -61,7 +55,15 @@ type keyed struct {
 	at  uint32
 }
 
-func compareKeyed(a, b keyed) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.at, b.at)) }
+func compareKeyed(a, b keyed) int {
+	switch {
+	case a.key < b.key:
+		return -1
+	case a.key > b.key:
+		return 1
+	}
+	return int(a.at) - int(b.at)
+}
 
 // run is a key_run.
 type run struct {
@@ -152,14 +154,14 @@ func (r *run) find(b []byte, key uint64, dst []int64) ([]int64, error) {
 }
 
 // bitsFor is how many bits of a key choose the page.
-func bitsFor(keys int64) int64 {
-	return int64(min(maxBits, max(0, bits.Len64(uint64(keys/pageKeys)))))
+func (z sizes) bitsFor(keys int64) int64 {
+	return int64(min(maxBits, bits.Len64(uint64(keys/z.page))))
 }
 
 // addRun writes a run of new keys. It sorts them.
-func addRun(ctx context.Context, w writer, r run, keys []keyed) error {
+func (z sizes) addRun(ctx context.Context, w writer, r run, keys []keyed) error {
 	slices.SortFunc(keys, compareKeyed)
-	r.keys, r.bits = int64(len(keys)), bitsFor(int64(len(keys)))
+	r.keys, r.bits = int64(len(keys)), z.bitsFor(int64(len(keys)))
 	p := pageWriter{ctx: ctx, w: w, run: &r}
 	for len(keys) > 0 {
 		page := keys[0].key >> (keyBits - r.bits)
@@ -221,17 +223,17 @@ func readRuns(ctx context.Context, r reader) (runs []run, err error) {
 
 // mergeRuns makes one of each sixteen of like size at the end, until there are no
 // more. next is the number for a new run; it returns the one after those used.
-func mergeRuns(ctx context.Context, w writer, next int64) (int64, error) {
+func (z sizes) mergeRuns(ctx context.Context, w writer, next int64) (int64, error) {
 	for {
 		runs, err := readRuns(ctx, w)
 		if err != nil {
 			return 0, err
 		}
-		from := mergeable(runs)
+		from := z.mergeable(runs)
 		if from < 0 {
 			return next, nil
 		}
-		if err := mergeInto(ctx, w, next, runs[from:]); err != nil {
+		if err := z.mergeInto(ctx, w, next, runs[from:]); err != nil {
 			return 0, err
 		}
 		next++
@@ -239,14 +241,14 @@ func mergeRuns(ctx context.Context, w writer, next int64) (int64, error) {
 }
 
 // mergeable is where the runs at the end begin that are to be one, or -1.
-func mergeable(runs []run) int {
+func (z sizes) mergeable(runs []run) int {
 	if len(runs) == 0 {
 		return -1
 	}
 	class, size, fan := runs[len(runs)-1].class(), int64(0), runFan
 	from := len(runs)
 	for ; from > 0 && runs[from-1].class() <= class; from-- {
-		if size += runs[from-1].size; size > runMost {
+		if size += runs[from-1].size; size > z.run {
 			fan = runFan / 4 // there will never be sixteen
 			break
 		}
@@ -258,13 +260,13 @@ func mergeable(runs []run) int {
 }
 
 // mergeInto makes one run of several that follow each other, a page at a time.
-func mergeInto(ctx context.Context, w writer, id int64, runs []run) error {
+func (z sizes) mergeInto(ctx context.Context, w writer, id int64, runs []run) error {
 	out := run{id: id, first: runs[0].first}
 	for i := range runs {
 		out.size += runs[i].size
 		out.keys += runs[i].keys
 	}
-	out.bits = bitsFor(out.keys)
+	out.bits = z.bitsFor(out.keys)
 	for i := range runs { // a page of the new run lies within one of each old
 		out.bits = max(out.bits, runs[i].bits)
 	}

@@ -72,8 +72,8 @@ type finder struct {
 	nths     map[int64][]int // and of those only these decisions, where it is known
 	mistaken map[match]bool  // found by a key, but not what was asked for
 
-	best []match // the first so far, in order up to sorted
-	full bool    // best has been cut: nothing after the last of its first most counts
+	best []match // the first so far, in order, at most as many as wanted
+	full bool    // there are as many
 
 	distinct []int64
 	found    []match
@@ -320,7 +320,6 @@ func (f *finder) walk() error {
 		for i := range blocks {
 			b := &blocks[i]
 			if f.past(b) {
-				f.settle()
 				return nil
 			}
 			if err := f.open(b, nil); err != nil {
@@ -331,7 +330,6 @@ func (f *finder) walk() error {
 			}
 		}
 		if int64(len(blocks)) < n {
-			f.settle()
 			return nil
 		}
 	}
@@ -372,17 +370,15 @@ func (f *finder) walkKeyed() error {
 			return err
 		}
 	}
-	f.settle()
 	return nil
 }
 
 // past reports whether all of a block, and of those that follow it, comes after
 // all that is wanted.
 func (f *finder) past(b *blockRow) bool {
-	if len(f.best) < f.most {
+	if !f.full {
 		return false
 	}
-	f.settle()
 	last := f.best[f.most-1].time
 	if f.q.Ascending {
 		return b.low > last
@@ -437,8 +433,8 @@ func (f *finder) open(b *blockRow, only []int64) error {
 	record := b.first
 	for i := range parts {
 		p := &parts[i]
-		in := p.time >= f.low && p.time < f.high && (f.sources == nil || f.sources[p.source]) && (f.period < 0 || p.period == f.period)
-		index := p.before
+		in := p.time >= f.low && p.time < f.high && (f.sources == nil || f.sources[p.source]) && (f.period < 0 || p.period == f.period) && !f.late(p)
+		index, from := p.before, len(f.found)
 		for range p.records {
 			here := in
 			if f.keyed {
@@ -453,7 +449,9 @@ func (f *finder) open(b *blockRow, only []int64) error {
 					return errBlock
 				}
 				if here && wanted[v>>1] {
-					f.found = append(f.found, match{key: key{p.time, p.place, index}, record: record, nth: nth, batch: p.batch})
+					if m := (match{key: key{p.time, p.place, index}, record: record, nth: nth, batch: p.batch}); f.wants(&m) {
+						f.found = append(f.found, m)
+					}
 				}
 				index++
 				if v&1 == 0 {
@@ -461,35 +459,36 @@ func (f *finder) open(b *blockRow, only []int64) error {
 				}
 			}
 			record++
+			// A part is in order, so of its matches the first are enough, or the last.
+			if n := len(f.found) - from; n >= f.most && f.q.Ascending {
+				in = false
+			} else if n >= 4*f.most {
+				f.found = slices.Delete(f.found, from, len(f.found)-f.most)
+			}
 		}
 	}
 	if len(u.b) > 0 {
 		return errBlock
 	}
-	// The best first, so that few of the others are taken in before they are seen
-	// to be none.
-	if !f.q.Ascending {
-		slices.Reverse(f.found)
-	}
-	for i := range f.found {
-		f.take(&f.found[i])
-	}
+	f.best = append(f.best, f.found...)
+	f.settle()
 	return nil
 }
 
-func (f *finder) take(m *match) {
-	switch {
-	case f.after != nil && !f.before(*f.after, m.key):
-		return
-	case f.full && len(f.best) >= f.most && !f.before(m.key, f.best[f.most-1].key):
-		return
-	case f.nths != nil && !slices.Contains(f.nths[m.record], m.nth):
-		return
-	case f.mistaken != nil && f.mistaken[*m]:
-		return
+// late reports whether all of a part comes after all that is wanted.
+func (f *finder) late(p *part) bool {
+	if !f.full {
+		return false
 	}
-	f.best = append(f.best, *m)
-	if len(f.best) >= 2*f.most+64 {
-		f.settle()
+	last := &f.best[f.most-1].key
+	if f.q.Ascending {
+		return last.less(key{time: p.time, log: p.place})
 	}
+	return (key{time: p.time, log: p.place, index: maxInt64}).less(*last)
+}
+
+// wants reports whether a decision that the index allows is one for this page, or
+// a later one.
+func (f *finder) wants(m *match) bool {
+	return (f.after == nil || f.before(*f.after, m.key)) && (f.nths == nil || slices.Contains(f.nths[m.record], m.nth)) && !f.mistaken[*m]
 }

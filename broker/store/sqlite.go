@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -20,7 +21,35 @@ const sqliteReaders = 4
 // neither waits for the other.
 type sqliteEngine struct {
 	writing, reading *sql.DB
-	writers, readers chan *sqliteConn
+	writers, readers *sqlitePool
+}
+
+// sqlitePool lends connections, the one that was used last first: it has the most
+// in its cache.
+type sqlitePool struct {
+	free chan struct{} // one for each connection in idle
+	mu   sync.Mutex
+	idle []*sqliteConn
+}
+
+func (p *sqlitePool) take(ctx context.Context) (*sqliteConn, error) {
+	select {
+	case <-p.free:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.idle[len(p.idle)-1]
+	p.idle = p.idle[:len(p.idle)-1]
+	return c, nil
+}
+
+func (p *sqlitePool) give(c *sqliteConn) {
+	p.mu.Lock()
+	p.idle = append(p.idle, c)
+	p.mu.Unlock()
+	p.free <- struct{}{}
 }
 
 // sqliteConn is a connection with the statements that it has prepared.
@@ -74,7 +103,7 @@ func openSQLite(ctx context.Context, rest string) (engine, error) {
 		q := url.Values{"_pragma": append(append([]string{}, sqlitePragmas...), pragmas...)}
 		return sql.Open("sqlite", "file://"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	}
-	e := &sqliteEngine{writers: make(chan *sqliteConn, 1), readers: make(chan *sqliteConn, sqliteReaders)}
+	e := &sqliteEngine{}
 	if e.writing, err = open("cache_size(-65536)"); err == nil {
 		e.reading, err = open("cache_size(-32768)", "query_only(1)")
 	}
@@ -82,24 +111,25 @@ func openSQLite(ctx context.Context, rest string) (engine, error) {
 		return nil, fmt.Errorf("store: sqlite %s: %w", path, errors.Join(err, e.close()))
 	}
 	// The writer first: it makes the file what it is.
-	if err := fill(ctx, e.writing, e.writers); err != nil {
+	if e.writers, err = fill(ctx, e.writing, 1); err != nil {
 		return nil, fmt.Errorf("store: sqlite %s: open: %w", path, errors.Join(err, e.close()))
 	}
-	if err := fill(ctx, e.reading, e.readers); err != nil {
+	if e.readers, err = fill(ctx, e.reading, sqliteReaders); err != nil {
 		return nil, fmt.Errorf("store: sqlite %s: open to read: %w", path, errors.Join(err, e.close()))
 	}
 	return e, nil
 }
 
-func fill(ctx context.Context, db *sql.DB, pool chan *sqliteConn) error {
-	for range cap(pool) {
+func fill(ctx context.Context, db *sql.DB, n int) (*sqlitePool, error) {
+	p := &sqlitePool{free: make(chan struct{}, n)}
+	for range n {
 		c, err := db.Conn(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		pool <- &sqliteConn{conn: c, stmts: map[string]*sql.Stmt{}}
+		p.give(&sqliteConn{conn: c, stmts: map[string]*sql.Stmt{}})
 	}
-	return nil
+	return p, nil
 }
 
 func (e *sqliteEngine) close() error {
@@ -120,14 +150,12 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(writer) error) error {
 	return e.within(ctx, e.writers, "BEGIN IMMEDIATE", func(c *sqliteConn) error { return fn(c) })
 }
 
-func (e *sqliteEngine) within(ctx context.Context, pool chan *sqliteConn, begin string, fn func(*sqliteConn) error) (err error) {
-	var c *sqliteConn
-	select {
-	case c = <-pool:
-	case <-ctx.Done():
-		return ctx.Err()
+func (e *sqliteEngine) within(ctx context.Context, pool *sqlitePool, begin string, fn func(*sqliteConn) error) (err error) {
+	c, err := pool.take(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { pool <- c }()
+	defer pool.give(c)
 	if _, err := c.conn.ExecContext(ctx, begin); err != nil {
 		return err
 	}

@@ -27,7 +27,8 @@ var (
 // wait for each other, also those of other processes, and readers never wait for
 // them. What a reader sees is whole Applies.
 type Store struct {
-	db engine
+	db    engine
+	sizes sizes
 
 	applying sync.Mutex // one Apply or Reset at a time
 
@@ -67,7 +68,7 @@ func open(ctx context.Context, dsn string, prepare func(s *Store, w writer, ther
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db}
+	s := &Store{db: db, sizes: usualSizes}
 	err = db.write(ctx, func(w writer) error {
 		there, err := db.exists(ctx, w, "state")
 		if err != nil {
