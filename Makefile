@@ -25,7 +25,7 @@ build: ## build bin/datafordeler
 demo: build ## run the main job on the embedded engine (ARGS='--people 1000')
 	./$(BIN) demo $(ARGS)
 
-tools: ## install what the tests need beside Go: C compiler, Java, Maven, kcat
+tools: ## install what the tests need beside Go: C compiler, Java, Maven, kcat, PostgreSQL
 	@./deploy/kafka/tools
 
 kafka: ## fetch Apache Kafka for the tests into .cache/kafka
@@ -48,6 +48,10 @@ test: tools kafka check ## run all tests, those against Apache Kafka included
 	@if ! ./deploy/jsonschema/fetch; then \
 	    export DATAFORDELER_WITHOUT_SUITE="it could not be fetched"; \
 	    echo "NOT TESTED: compiled schemas against the official JSON Schema Test Suite, which could not be fetched" >&2; \
+	fi; \
+	if ! ./deploy/kafka/tools postgres; then \
+	    export DATAFORDELER_WITHOUT_POSTGRES="it could not be installed"; \
+	    echo "NOT TESTED: the read model on PostgreSQL, which could not be installed" >&2; \
 	fi; \
 	echo "testing with the race detector"; \
 	echo $(GO) test -race -p $(P) -timeout $(TIMEOUT) ./...; \

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"slices"
 )
 
@@ -13,12 +14,12 @@ type sizes struct {
 	block int64
 	// page is how many keys a page is to have, about.
 	page int64
-	// run bounds the records of a run of keys: to make larger ones would stop the
-	// writer for long, and saves little.
+	// run bounds the records of a run of keys. A merge takes up to two seconds for
+	// a million, and nothing is applied meanwhile; a lookup reads a page of each run.
 	run int64
 }
 
-var usualSizes = sizes{block: 16384, page: 512, run: 1 << 22}
+var usualSizes = sizes{block: 16384, page: 512, run: 1 << 19}
 
 // part is the records of one batch that are in a block. They follow each other.
 type part struct {
@@ -86,8 +87,8 @@ func (b *block) times() (low, high int64) {
 	return low, high
 }
 
-// encode packs a block into three columns: which answers occur, in ascending
-// order; the batches; and the records' answers by their place in the first.
+// encode packs a block into three columns: which answers occur, as the words of a
+// set of bits that are not empty; the batches; and the records' answers by their place in the first.
 func (b *block) encode() (answers, batches, rows []byte) {
 	distinct := make([]uint64, 0, len(b.answers))
 	for _, a := range b.answers {
@@ -95,13 +96,16 @@ func (b *block) encode() (answers, batches, rows []byte) {
 	}
 	slices.Sort(distinct)
 	distinct = slices.Compact(distinct)
-	answers = binary.AppendUvarint(nil, uint64(len(distinct)))
-	last := uint64(0)
 	at := make(map[uint64]uint64, len(distinct))
-	for i, a := range distinct {
-		answers = binary.AppendUvarint(answers, a-last)
-		last = a
-		at[a] = uint64(i)
+	last := uint64(0)
+	for i := 0; i < len(distinct); {
+		word, bits := distinct[i]>>6, uint64(0)
+		for ; i < len(distinct) && distinct[i]>>6 == word; i++ {
+			bits |= 1 << (distinct[i] & 63)
+			at[distinct[i]] = uint64(i)
+		}
+		answers = binary.LittleEndian.AppendUint64(binary.AppendUvarint(answers, word-last), bits)
+		last = word
 	}
 	rows = make([]byte, 0, 2*len(b.answers))
 	for _, a := range b.answers {
@@ -169,19 +173,47 @@ func (u *unpack) count(size int) int {
 	return int(n)
 }
 
-// decodeAnswers reads which answers occur.
-func decodeAnswers(b []byte, dst []int64) ([]int64, error) {
+// eachWord calls fn with 64 answers at a time: those from 64 times word whose bits
+// are set, until it returns false.
+func eachWord(b []byte, fn func(word int64, bits uint64) bool) error {
 	u := unpack{b: b}
+	word := int64(0)
+	for len(u.b) > 0 {
+		word += int64(u.uint())
+		if len(u.b) < 8 || word < 0 {
+			return errBlock
+		}
+		bits := binary.LittleEndian.Uint64(u.b)
+		u.b = u.b[8:]
+		if !fn(word, bits) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// meets reports whether any of the answers that occur is in the set.
+func meets(answers []byte, set bitset) (some bool, err error) {
+	if set == nil {
+		return true, nil
+	}
+	err = eachWord(answers, func(word int64, bits uint64) bool {
+		some = word < int64(len(set)) && set[word]&bits != 0
+		return !some && word < int64(len(set))
+	})
+	return some, err
+}
+
+// decodeAnswers reads which answers occur, in ascending order.
+func decodeAnswers(b []byte, dst []int64) ([]int64, error) {
 	dst = dst[:0]
-	last := int64(0)
-	for range u.count(1) {
-		last += int64(u.uint())
-		dst = append(dst, last)
-	}
-	if u.bad || len(u.b) > 0 {
-		return nil, errBlock
-	}
-	return dst, nil
+	err := eachWord(b, func(word int64, set uint64) bool {
+		for ; set != 0; set &= set - 1 {
+			dst = append(dst, word<<6|int64(bits.TrailingZeros64(set)))
+		}
+		return true
+	})
+	return dst, err
 }
 
 func decodeParts(b []byte) ([]part, error) {

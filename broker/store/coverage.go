@@ -198,11 +198,9 @@ func (s *Store) Delivered(ctx context.Context, from, to time.Time, agreements ..
 				return err
 			}
 			for i := range blocks {
-				distinct, err := decodeAnswers(blocks[i].answers, nil)
-				if err != nil {
+				if some, err := meets(blocks[i].answers, set); err != nil {
 					return err
-				}
-				if !slices.ContainsFunc(distinct, set.has) {
+				} else if !some {
 					continue
 				}
 				b, err := readBlock(ctx, r, blocks[i].first)

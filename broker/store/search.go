@@ -304,7 +304,7 @@ func (f *finder) walk() error {
 	text := "SELECT b.first, b.size, b.min_time, b.max_time, i.answers FROM block b JOIN block_index i ON i.first = b.first" +
 		" WHERE b.max_time >= ?1 AND b.min_time < ?2 AND (b." + edge + ", b.first) " + op + " (?3, ?4) ORDER BY b." + edge + " " + order + ", b.first " + order + " LIMIT ?5"
 	var blocks []blockRow
-	for n := int64(4); ; n = min(2*n, 64) {
+	for n := int64(4); ; n = min(4*n, 256) {
 		blocks = blocks[:0]
 		err := each(f.ctx, f.r, text, []any{f.low, f.high, time, first, n}, func(scan func(...any) error) error {
 			var b blockRow
@@ -404,17 +404,16 @@ func (f *finder) settle() {
 
 // open looks for matches in a block; only among the records if some are given.
 func (f *finder) open(b *blockRow, only []int64) error {
+	if some, err := meets(b.answers, f.answers); err != nil || !some {
+		return err
+	}
 	var err error
 	if f.distinct, err = decodeAnswers(b.answers, f.distinct); err != nil {
 		return err
 	}
-	wanted, some := make([]bool, len(f.distinct)), false
+	wanted := make([]bool, len(f.distinct))
 	for i, a := range f.distinct {
 		wanted[i] = f.answers.has(a)
-		some = some || wanted[i]
-	}
-	if !some {
-		return nil
 	}
 	var batches, rows []byte
 	found, err := one(f.ctx, f.r, "SELECT batches, rows FROM block_index WHERE first = ?1", []any{b.first}, &batches, &rows)
