@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,6 +20,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(victimVar) != "" {
 		victim()
 		return
+	}
+	// Each of rapid's checks fills two databases; `-rapid.checks` asks for more.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		flag.Set("rapid.checks", "15")
 	}
 	code := m.Run()
 	if err := pgtest.StopShared(); err != nil {

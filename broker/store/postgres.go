@@ -77,6 +77,11 @@ func (e *postgresEngine) make(ctx context.Context) error {
 	first, _, _ := strings.Cut(path, ",")
 	name := strings.Trim(strings.TrimSpace(first), `"`)
 	_, err := e.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{name}.Sanitize())
+	if err != nil { // somebody else may have been faster
+		if again := e.pool.QueryRow(ctx, "SELECT current_schema()").Scan(&current); again == nil && current != nil {
+			return nil
+		}
+	}
 	return err
 }
 

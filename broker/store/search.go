@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -427,9 +428,8 @@ func (f *finder) open(b *blockRow, only []int64) error {
 	if err != nil {
 		return err
 	}
-	u := unpack{b: rows}
 	f.found = f.found[:0]
-	record := b.first
+	record, at := b.first, 0
 	for i := range parts {
 		p := &parts[i]
 		in := p.time >= f.low && p.time < f.high && (f.sources == nil || f.sources[p.source]) && (f.period < 0 || p.period == f.period) && !f.late(p)
@@ -443,13 +443,34 @@ func (f *finder) open(b *blockRow, only []int64) error {
 				here = in && len(only) > 0 && only[0] == record
 			}
 			for nth := 0; ; nth++ {
-				v := u.uint()
-				if u.bad || v>>1 >= uint64(len(wanted)) {
+				// A number of one byte or two: this is where a search spends its time.
+				var v uint64
+				switch {
+				case at < len(rows) && rows[at] < 0x80:
+					v = uint64(rows[at])
+					at++
+				case at+1 < len(rows) && rows[at+1] < 0x80:
+					v = uint64(rows[at]&0x7f) | uint64(rows[at+1])<<7
+					at += 2
+				default:
+					n := 0
+					if v, n = binary.Uvarint(rows[min(at, len(rows)):]); n <= 0 {
+						return errBlock
+					}
+					at += n
+				}
+				if v>>1 >= uint64(len(wanted)) {
 					return errBlock
 				}
 				if here && wanted[v>>1] {
 					if m := (match{key: key{p.time, p.place, index}, record: record, nth: nth, batch: p.batch}); f.wants(&m) {
 						f.found = append(f.found, m)
+						// A part is in order, so of its matches the first are enough, or the last.
+						if n := len(f.found) - from; n >= f.most && f.q.Ascending {
+							in, here = false, false
+						} else if n >= 4*f.most {
+							f.found = slices.Delete(f.found, from, len(f.found)-f.most)
+						}
 					}
 				}
 				index++
@@ -458,15 +479,9 @@ func (f *finder) open(b *blockRow, only []int64) error {
 				}
 			}
 			record++
-			// A part is in order, so of its matches the first are enough, or the last.
-			if n := len(f.found) - from; n >= f.most && f.q.Ascending {
-				in = false
-			} else if n >= 4*f.most {
-				f.found = slices.Delete(f.found, from, len(f.found)-f.most)
-			}
 		}
 	}
-	if len(u.b) > 0 {
+	if at != len(rows) {
 		return errBlock
 	}
 	f.best = append(f.best, f.found...)

@@ -30,6 +30,7 @@ type sqlitePool struct {
 	free chan struct{} // one for each connection in idle
 	mu   sync.Mutex
 	idle []*sqliteConn
+	open int // connections, lent or not
 }
 
 func (p *sqlitePool) take(ctx context.Context) (*sqliteConn, error) {
@@ -127,13 +128,29 @@ func fill(ctx context.Context, db *sql.DB, n int) (*sqlitePool, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.open++
 		p.give(&sqliteConn{conn: c, stmts: map[string]*sql.Stmt{}})
 	}
 	return p, nil
 }
 
+// close waits for what is under way: a connection that is in use would stay open,
+// and the last one to be closed folds the WAL in.
 func (e *sqliteEngine) close() error {
 	var errs []error
+	for _, p := range []*sqlitePool{e.readers, e.writers} {
+		for p != nil && p.open > 0 {
+			<-p.free
+			p.mu.Lock()
+			c := p.idle[len(p.idle)-1]
+			p.idle, p.open = p.idle[:len(p.idle)-1], p.open-1
+			p.mu.Unlock()
+			for _, s := range c.stmts {
+				errs = append(errs, s.Close())
+			}
+			errs = append(errs, c.conn.Close())
+		}
+	}
 	for _, db := range []*sql.DB{e.reading, e.writing} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -170,7 +187,8 @@ func (e *sqliteEngine) within(ctx context.Context, pool *sqlitePool, begin strin
 	if err := fn(c); err != nil {
 		return err
 	}
-	if _, err := c.conn.ExecContext(ctx, "COMMIT"); err != nil {
+	// Called off now, it would not be known whether it was done.
+	if _, err := c.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
 		return err
 	}
 	done = true

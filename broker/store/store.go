@@ -111,7 +111,8 @@ func (s *Store) recreate(ctx context.Context, w writer) error {
 	return s.create(ctx, w)
 }
 
-// Close ends the connections, when what runs on them has ended.
+// Close ends the connections, when what runs on them has ended. It is called once,
+// and nothing after it.
 func (s *Store) Close() error { return s.db.close() }
 
 // Reset empties the read model, so that it can be filled from the beginning of

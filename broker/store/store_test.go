@@ -496,6 +496,34 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+// TestCalledOff: an Apply whose context ends while it runs was done in full or not
+// at all, and the next one goes on.
+func TestCalledOff(t *testing.T) {
+	engines(t, func(t *testing.T, dsn func() string) {
+		log := newGen(31).batches(60)
+		straight := open1(t, dsn())
+		apply1(t, straight, log...)
+		want := digest(t, straight)
+		s := small(open1(t, dsn()))
+		rnd := rand.New(rand.NewPCG(4, 4))
+		off := 0
+		for part := range slices.Chunk(log, 6) {
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(20_000))*time.Microsecond)
+				if err := s.Apply(ctx, part, partiesOf); err != nil {
+					off++
+				}
+				cancel()
+			}
+			apply1(t, s, part...)
+		}
+		if got := digest(t, s); got != want {
+			t.Fatalf("called off %d times: %s, straight through %s", off, got, want)
+		}
+		t.Logf("called off %d times", off)
+	})
+}
+
 // TestVersions: tables of another version are refused, by name, and Recreate
 // makes them anew.
 func TestVersions(t *testing.T) {
