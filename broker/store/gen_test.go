@@ -107,7 +107,7 @@ func newGen(seed uint64) *gen {
 		s.next = int64(g.IntN(3) * 1000)
 		g.sources = append(g.sources, s)
 	}
-	for i := range 9 {
+	for i := range 24 {
 		sub := genSub{id: broker.SubscriptionID(fmt.Sprintf("sub-%d", i)), agreement: broker.AgreementID(fmt.Sprintf("agreement-%d", i/2)), pack: broker.PackageRef{ID: fmt.Sprintf("pakke-%d", i%3), Version: 1 + i%2}}
 		for range 1 + g.IntN(4) {
 			o := outcome{pack: sub.pack}
