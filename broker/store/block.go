@@ -14,8 +14,8 @@ type sizes struct {
 	block int64
 	// page is how many keys a page is to have, about.
 	page int64
-	// run bounds the records of a run of keys. A merge takes up to two seconds for
-	// a million, and nothing is applied meanwhile; a lookup reads a page of each run.
+	// run bounds the records of a run of keys. A merge takes about three seconds
+	// for a million, and nothing is applied meanwhile; a lookup reads a page of each.
 	run int64
 }
 
