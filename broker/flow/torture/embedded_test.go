@@ -98,6 +98,7 @@ func TestTortureEmbedded(t *testing.T) {
 	// The engine goes with the process, so it is read back while it runs.
 	a := r.audit(g, known)
 	a.run(p.sent)
+	r.evident(a)
 
 	delivered := map[string]int{}
 	all := 0
@@ -146,7 +147,9 @@ func TestEmbeddedStopAndStart(t *testing.T) {
 		i = r.serve(0, r.config)
 	}
 	r.drain(2 * time.Minute)
-	r.audit(g, known).run(p.sent)
+	a := r.audit(g, known)
+	a.run(p.sent)
+	r.evident(a)
 	i.term()
 }
 
@@ -181,8 +184,10 @@ func TestTortureKafkaKilled(t *testing.T) {
 		}
 	}
 	r.drain(3 * time.Minute)
+	a := r.audit(g, known)
+	a.run(p.sent)
+	r.evident(a)
 	for _, i := range running {
 		i.term()
 	}
-	r.audit(g, known).run(p.sent)
 }

@@ -102,12 +102,13 @@ func TestTortureExactlyOnce(t *testing.T) {
 	published := time.Since(begun)
 	r.drain(3 * time.Minute)
 	t.Logf("%d records published in %v with %d interventions, drained in %v more", p.sent, published.Round(time.Second), len(acts), (time.Since(begun) - published).Round(time.Second))
-	for _, i := range running {
-		i.term()
-	}
 	a := r.audit(g, known)
 	a.withdrawn = [2]broker.Revision{first, last}
 	a.run(p.sent)
+	r.evident(a)
+	for _, i := range running {
+		i.term()
+	}
 	t.Logf("the audit ended after %v in all", time.Since(begun).Round(time.Second))
 }
 
