@@ -43,6 +43,7 @@ type Broker struct {
 	pulses   []pulse       // one a session
 	stopped  chan struct{} // closed when Run has returned
 	totals   totals
+	leases   *leaser
 	counting sync.RWMutex // held for reading from before a commit until it is counted
 }
 
@@ -86,6 +87,7 @@ func New(o Options) *Broker {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.stopped = make(chan struct{})
+	b.leases = newLeaser()
 	b.worlds.builder = builder{topics: b.topics, limits: b.limits, log: b.log}
 	b.worlds.compiler.wake = make(chan struct{}, 1)
 	b.pulses = make([]pulse, b.cfg.sessions())
@@ -109,6 +111,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { b.worlds.compiler.run(ctx, b); return nil })
+	g.Go(func() error { b.leaseLoop(ctx); return nil })
 	for n := range b.pulses {
 		g.Go(func() error { return b.member(ctx, n) })
 	}

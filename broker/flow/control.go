@@ -2,8 +2,6 @@ package flow
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,8 +31,11 @@ type Control struct {
 	fate    map[int64]bool  // offset → accepted, of the latest fateKept events
 	changed chan struct{}   // closed and replaced at each fold
 	err     error           // why folding stopped; the instance must stop too
+	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
+	closed  bool
 
 	appending chan struct{} // held by the one that appends
+	id        string        // transactional, of the writer
 	done      chan struct{}
 }
 
@@ -57,7 +58,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	c := &Control{
 		engine: engine, topic: topics.Control(), client: client, log: log,
 		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}),
-		appending: make(chan struct{}, 1), done: make(chan struct{}),
+		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
 	}
 	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(client), c.topic)
 	if err != nil {
@@ -72,10 +73,17 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	return c, nil
 }
 
-// Close stops folding.
+// Close stops folding and appending.
 func (c *Control) Close() {
 	c.client.Close()
 	<-c.done
+	c.mu.Lock()
+	writer := c.writer
+	c.writer, c.closed = nil, true
+	c.mu.Unlock()
+	if writer != nil {
+		writer.Close()
+	}
 }
 
 // Err is why folding stopped, or nil.
@@ -200,94 +208,90 @@ var ErrConflict = errors.New("the registry kept changing while this change was b
 // revision after the events, folded here. No events is no change.
 func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
 	// One at a time from here: rivals in one process need not lose to each other.
-	select {
-	case c.appending <- struct{}{}:
-		defer func() { <-c.appending }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := c.begin(ctx); err != nil {
+		return 0, err
 	}
-	const patience = time.Minute // what instances lease under load comes in between
-	for try, begun := 0, time.Now(); time.Since(begun) < patience; try++ {
-		if try > 0 {
-			// Rivals that lost together must not come again together.
-			wait := time.Duration(mathrand.IntN(1+min(try, 20)*5)) * time.Millisecond
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return 0, errors.Join(ErrConflict, ctx.Err())
+	defer c.end()
+	for try, begun := 0, time.Now(); time.Since(begun) < appendPatience; try++ {
+		// At once, while rivals may be leases, which make way. Rivals that lost
+		// together again and again must not come again together.
+		if try > 2 {
+			if err := appendPause(ctx, 0, min(try, 20)*5); err != nil {
+				return 0, err
 			}
 		}
-		c.mu.RLock()
-		events, err := plan(c.state)
-		rev := c.state.Revision()
-		c.mu.RUnlock()
-		if err != nil || len(events) == 0 {
+		if rev, done, err := c.attempt(ctx, plan); done {
 			return rev, err
-		}
-		offset, err := c.write(ctx, events)
-		if err != nil {
-			return 0, err
-		}
-		if err := c.await(ctx, func() bool { return c.next > offset }); err != nil {
-			return 0, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w", offset, c.topic, err)
-		}
-		c.mu.RLock()
-		accepted := c.fate[offset]
-		c.mu.RUnlock()
-		if accepted {
-			return events[len(events)-1].Seq, nil
 		}
 	}
 	return 0, ErrConflict
 }
 
-// write produces the events in one transaction: readers of committed records
-// see all of them or none. It returns the offset of the last.
-func (c *Control) write(ctx context.Context, events []registry.Event) (int64, error) {
-	var nonce [8]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
-		return 0, err
-	}
-	client, err := c.engine.NewClient(
-		kgo.TransactionalID("datafordeler-control-"+hex.EncodeToString(nonce[:])),
-		kgo.TransactionTimeout(10*time.Second),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RecordDeliveryTimeout(30*time.Second),
-	)
-	if err != nil {
-		return 0, err
-	}
-	defer client.Close()
-	// A client that has not met Kafka yet begins by the old transaction protocol,
-	// in which a lost end cannot be made good; see lost.go.
-	meet, cancel := context.WithTimeout(ctx, 30*time.Second)
-	_, _, err = client.ProducerID(meet)
-	cancel()
-	if err != nil {
-		return 0, fmt.Errorf("writing to topic %s: %w", c.topic, err)
-	}
-	if err := client.BeginTransaction(); err != nil {
-		return 0, err
-	}
-	records := make([]*kgo.Record, len(events))
-	for i := range events {
-		value, err := registry.Encode(events[i])
-		if err != nil {
+// appendLease is Append for what makes way for others: in this process between
+// any two attempts, and for those elsewhere by coming again later.
+func (c *Control) appendLease(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
+	for try, begun := 0, time.Now(); time.Since(begun) < appendPatience; try++ {
+		if try > 0 {
+			if err := appendPause(ctx, 20, min(try, 10)*20); err != nil {
+				return 0, err
+			}
+		}
+		if err := c.begin(ctx); err != nil {
 			return 0, err
 		}
-		records[i] = &kgo.Record{Topic: c.topic, Value: value}
+		rev, done, err := c.attempt(ctx, plan)
+		c.end()
+		if done {
+			return rev, err
+		}
 	}
-	results := client.ProduceSync(ctx, records...)
-	if err := results.FirstErr(); err != nil {
-		abort, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		_ = client.EndTransaction(abort, kgo.TryAbort) // if this fails too, the timeout aborts it
-		return 0, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+	return 0, ErrConflict
+}
+
+// appendPatience is how long an append goes on losing.
+const appendPatience = time.Minute
+
+// appendPause waits for some milliseconds, up to spread more than least.
+func appendPause(ctx context.Context, least, spread int) error {
+	select {
+	case <-time.After(time.Duration(least+mathrand.IntN(1+spread)) * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ErrConflict, ctx.Err())
 	}
-	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return 0, fmt.Errorf("committing to topic %s (it may have been written; the same command again is harmless): %w", c.topic, err)
+}
+
+func (c *Control) begin(ctx context.Context) error {
+	select {
+	case c.appending <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return records[len(records)-1].Offset, nil
+}
+
+func (c *Control) end() { <-c.appending }
+
+// attempt is one try of Append; not done is that another writer came first.
+func (c *Control) attempt(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (rev broker.Revision, done bool, err error) {
+	c.mu.RLock()
+	events, err := plan(c.state)
+	rev = c.state.Revision()
+	c.mu.RUnlock()
+	if err != nil || len(events) == 0 {
+		return rev, true, err
+	}
+	offset, err := c.write(ctx, events)
+	if err != nil {
+		return 0, true, err
+	}
+	if err := c.await(ctx, func() bool { return c.next > offset }); err != nil {
+		return 0, true, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w", offset, c.topic, err)
+	}
+	c.mu.RLock()
+	accepted := c.fate[offset]
+	c.mu.RUnlock()
+	return events[len(events)-1].Seq, accepted, nil
 }
 
 // Log calls fn for each event in the control topic as it stands now, with

@@ -34,7 +34,8 @@ type partition struct {
 	last      time.Time       // time of the last batch: the clock never goes back
 	window    *intake.Window
 	usage     map[broker.AgreementID]int64 // delivered under agreements with a ceiling
-	marks     []mark                       // where the decisions of the window's records lie
+	spending  map[broker.AgreementID]spending
+	marks     []mark // where the decisions of the window's records lie
 }
 
 // mark says that the decisions from source offset first on begin at an offset

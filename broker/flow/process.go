@@ -35,7 +35,7 @@ type work struct {
 	batch   deliver.Batch
 	batches [][]byte
 	tally   tally
-	demand  map[broker.AgreementID]int64 // records in scope of agreements with a ceiling
+	demand  map[broker.AgreementID]int64 // of ceilings: permits, and denials where the lease was used up
 	until   time.Time                    // the earliest end of what its permits may rest on; zero for none
 
 	// Scratch, to save allocation.
@@ -207,7 +207,6 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, route *route) *b
 	}
 	if route.ceiling {
 		a := &route.terms.Agreement
-		w.demand[a.ID]++
 		delivered := w.batch.Used(a.ID)
 		for i := range w.decisions { // of this record, under other subscriptions to the agreement
 			if d := &w.decisions[i]; d.Outcome.Permit && d.Terms.Agreement.ID == a.ID {
@@ -231,6 +230,9 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, route *route) *b
 	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
 		b.log.Error("policy gave no answer: denied", "subscription", route.id, "err", err)
 		return denyPolicyError
+	}
+	if route.ceiling && (outcome.Permit || facts.Usage.Delivered >= facts.Usage.Granted) {
+		w.demand[route.terms.Agreement.ID]++
 	}
 	return outcome
 }

@@ -100,16 +100,24 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	for _, p := range idle {
 		p.committed, p.stored = in.revision, true
 	}
+	var short []shortage
 	for _, w := range works {
 		p := w.part
 		p.window.Commit()
 		p.next = w.end()
 		p.committed, p.stored, p.last = in.revision, true, in.now
-		p.usage = maps.Clone(w.batch.Usage())
+		usage := maps.Clone(w.batch.Usage())
+		if len(usage) > 0 {
+			b.control.View(func(st *registry.State) { short = p.spend(b, st, usage, short) })
+		}
+		p.usage = usage
 		p.marks, _ = floor(append(p.marks, written[w].mark), p.window.Floor(p.next))
 		if b.evidence != nil {
 			b.evidence.Decided(written[w].partition, written[w].last)
 		}
+	}
+	if len(short) > 0 {
+		b.leases.ask(short, false)
 	}
 	s.pace.end(b.cfg, records, computed, time.Since(begun))
 	b.metrics.committed(works, &s.sum, in.world, computed, time.Since(begun))
@@ -226,7 +234,7 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 			return
 		}
 		for _, w := range works {
-			short = w.shortages(st, short)
+			short = w.shortages(b, st, short)
 		}
 	})
 	return in, short, err
