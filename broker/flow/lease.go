@@ -237,8 +237,8 @@ func grants(st *registry.State, short []shortage) []registry.Change {
 	var changes []registry.Change
 	for i, s := range short {
 		// Measured by what was left to begin with, whoever is first in the list.
-		spare := s.want + s.ahead - st.Granted(s.agreement, s.topicID, s.partition) - amounts[i]
-		more := min(spare, s.piece(st.Unleased(s.agreement))-amounts[i], left[s.agreement])
+		enough := s.want + s.piece(st.Unleased(s.agreement))
+		more := min(enough-st.Granted(s.agreement, s.topicID, s.partition)-amounts[i], left[s.agreement])
 		if more > 0 {
 			amounts[i] += more
 			left[s.agreement] -= more
