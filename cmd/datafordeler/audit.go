@@ -20,6 +20,7 @@ func auditCommand() command {
 		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--json]
        datafordeler audit prove (--decision ID | --dataset D --partition P --offset O --subscription S) [--out FILE]
        datafordeler audit check FILE [--key VKEY|FILE] [--witness …] [--need N] [--json]
+       datafordeler audit explain (--decision ID | --dataset D …) [--lang nb|nn|en] [--json]
        datafordeler audit export --out DIR
        datafordeler audit status [--json]
 
@@ -31,6 +32,9 @@ every line, every order, every head and every witness. The first fault is named,
 and the exit code is 1.
 prove writes a proof of one decision, a few kilobytes, which check verifies with
 nothing but the ledger's public key.
+explain tells one decision in words: what was answered and why, on which law and
+agreement, who answers for it, under which policy, which fields left, and whether
+it stands under a signed head. All of it as it was when it was decided.
 export writes the ledger into a directory that explains itself, so that another
 program can be written for it.
 status says how far the ledger goes, and by which keys it is signed.
@@ -47,23 +51,24 @@ Examples:
   datafordeler audit export --data data --out evidence
   datafordeler audit verify evidence --key ledger.vkey
   datafordeler audit prove --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --out proof.json
+  datafordeler audit explain --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --lang en
   datafordeler audit check proof.json --key ledger.vkey
 
 Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			verbs := map[string]func(context.Context, stdio, []string) error{
-				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "export": auditExport, "status": auditStatus,
+				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "explain": auditExplain, "export": auditExport, "status": auditStatus,
 			}
 			if len(args) == 0 {
-				return usagef("what? verify, prove, check, export or status")
+				return usagef("what? verify, prove, check, explain, export or status")
 			}
 			if args[0] == "-h" || args[0] == "--help" {
 				return flag.ErrHelp
 			}
 			verb, ok := verbs[args[0]]
 			if !ok {
-				return usagef("no verb %q: verify, prove, check, export or status", args[0])
+				return usagef("no verb %q: verify, prove, check, explain, export or status", args[0])
 			}
 			return verb(ctx, std, args[1:])
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -231,28 +232,43 @@ func auditExport(ctx context.Context, std stdio, args []string) error {
 	return err
 }
 
+// wantedFlags name one decision.
+type wantedFlags struct {
+	id, dataset, subscription *string
+	partition                 *int
+	offset                    *int64
+}
+
+func declareWanted(fs *flag.FlagSet) *wantedFlags {
+	return &wantedFlags{fs.String("decision", "", ""), fs.String("dataset", "", ""), fs.String("subscription", "", ""),
+		fs.Int("partition", -1, ""), fs.Int64("offset", -1, "")}
+}
+
+func (f *wantedFlags) wanted() (w evidence.Wanted, err error) {
+	w = evidence.Wanted{Dataset: broker.DatasetID(*f.dataset), Partition: int32(*f.partition), Offset: *f.offset, Subscription: broker.SubscriptionID(*f.subscription)}
+	byPlace := *f.dataset != "" && *f.partition >= 0 && *f.offset >= 0 && *f.subscription != ""
+	if (*f.id != "") == byPlace {
+		return w, usagef("which decision? Give --decision ID, or all of --dataset, --partition, --offset and --subscription")
+	}
+	if *f.id != "" {
+		if w.ID, err = broker.ParseDigest(*f.id); err != nil {
+			return w, usagef("--decision: %w", err)
+		}
+	}
+	return w, nil
+}
+
 func auditProve(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("audit prove")
 	where, trust := placeFlags(fs), declareTrust(fs)
-	id := fs.String("decision", "", "")
-	dataset := fs.String("dataset", "", "")
-	partition := fs.Int("partition", -1, "")
-	offset := fs.Int64("offset", -1, "")
-	subscription := fs.String("subscription", "", "")
+	which := declareWanted(fs)
 	out := fs.String("out", "", "")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
-	want := evidence.Wanted{Dataset: broker.DatasetID(*dataset), Partition: int32(*partition), Offset: *offset, Subscription: broker.SubscriptionID(*subscription)}
-	byPlace := *dataset != "" && *partition >= 0 && *offset >= 0 && *subscription != ""
-	switch {
-	case (*id != "") == byPlace:
-		return usagef("which decision? Give --decision ID, or all of --dataset, --partition, --offset and --subscription")
-	case *id != "":
-		var err error
-		if want.ID, err = broker.ParseDigest(*id); err != nil {
-			return usagef("--decision: %w", err)
-		}
+	want, err := which.wanted()
+	if err != nil {
+		return err
 	}
 	n, policy, _, err := openLedger(ctx, std, where, trust)
 	if err != nil {

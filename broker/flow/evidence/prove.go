@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/mod/sumdb/tlog"
@@ -44,6 +45,18 @@ func (w *Wanted) is(d *broker.Decision) bool {
 
 // ErrNotDecided is that no decision in the ledger is the one that was asked for.
 var ErrNotDecided = errors.New("no decision in the ledger is that one")
+
+// AwaitsHeadError is a decision that is in the ledger, and under no head yet that
+// the policy believes.
+type AwaitsHeadError struct {
+	Line    []byte // the decision's
+	Entry   int64
+	Covered int64 // entries under the newest head
+}
+
+func (e *AwaitsHeadError) Error() string {
+	return fmt.Sprintf("the decision is in the ledger, and under no head yet that counts: it is in entry %d, and the newest head covers %d; try again in some seconds", e.Entry, e.Covered)
+}
 
 // Prove makes the proof of a decision, from a broker's topics, under the newest head
 // that the policy believes. progress, if set, is told how many entries were read.
@@ -107,12 +120,20 @@ func Prove(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, polic
 	switch {
 	case found == nil:
 		return nil, ErrNotDecided
-	case at >= size:
-		return nil, fmt.Errorf("the decision is in the ledger, and under no head yet that counts: entry %d, where the newest head covers %d; try again in some seconds", at, size)
 	}
 	e, err := ledger.ParseEntry(found)
 	if err != nil {
 		return nil, err
+	}
+	if at >= size {
+		awaits := &AwaitsHeadError{Entry: at, Covered: size}
+		for line := range linesOf(e.Batch.At, value) {
+			if index--; index < 0 {
+				awaits.Line = slices.Clone(line)
+				break
+			}
+		}
+		return nil, awaits
 	}
 	return ledger.BuildProof(policy, index, linesOf(e.Batch.At, value), found, at, &hashes, note)
 }
