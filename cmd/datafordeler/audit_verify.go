@@ -77,17 +77,31 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 	begun := time.Now()
 	v := ledger.Verifier{Policy: policy, Progress: func(e, d int64) { entries.Store(e); decisions.Store(d) }}
 	report, err := v.Run(ctx, src)
+	rest := int64(0)
+	if live, ok := src.(*evidence.Source); ok && err == nil {
+		if rest, err = live.Rest(); err == nil && live.Unnamed() > 0 {
+			err = fmt.Errorf("%d records of decisions stand in the topic between those that the ledger names, and in no entry: "+
+				"somebody else than the broker wrote them, or they were left out", live.Unnamed())
+		}
+	}
 	stop()
 	if report == nil {
 		return err
 	}
 	took := time.Since(begun)
 	if *asJSON {
-		if e := printJSON(std.out, verified(report, policy, own, took), true); e != nil {
+		out := verified(report, policy, own, took)
+		if out.Unentered = rest; err != nil && out.OK {
+			out.OK, out.Where = false, err.Error()
+		}
+		if e := printJSON(std.out, out, true); e != nil {
 			return e
 		}
-	} else {
-		printReport(std.out, report, policy, own, took)
+		return err
+	}
+	printReport(std.out, report, policy, own, took, err == nil)
+	if rest > 0 {
+		fmt.Fprintf(std.out, "%s records of decisions are in no entry yet: they come within seconds, or see what the sequencer's log says.\n", thousands(rest))
 	}
 	return err
 }
@@ -120,6 +134,7 @@ type verification struct {
 	Cosigners  []string        `json:"cosigners"`
 	Need       int             `json:"need"`
 	Uncovered  int64           `json:"uncovered"`
+	Unentered  int64           `json:"unentered"` // records of decisions that no entry names yet
 	Overlaps   int             `json:"overlaps"`
 	Skips      int             `json:"skips"`
 	Seconds    float64         `json:"seconds"`
@@ -152,7 +167,7 @@ func names(all []ledger.Cosignature) []string {
 	return out
 }
 
-func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) {
+func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took time.Duration, fits bool) {
 	fmt.Fprintf(w, "%s: %s entries, %s decisions (%s permits), %s control events, %s signed heads, in %.1f s\n", p.Origin, thousands(r.Entries),
 		thousands(r.Decisions), thousands(r.Permits), thousands(r.ControlEvents+r.ControlLosers), thousands(r.Checkpoints), took.Seconds())
 	fmt.Fprintf(w, "%s records = %s out of every scope + %s repeated + %s rejected + %s decided on\n", thousands(r.Records), thousands(r.OutOfScope),
@@ -165,6 +180,9 @@ func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took
 	}
 	if r.Fault != nil {
 		fmt.Fprintf(w, "FAULT %s\n", r.Fault.Name()) // what and where is the error
+		return
+	}
+	if !fits {
 		return
 	}
 	fmt.Fprintf(w, "All of it fits. The newest head that counts covers %s entries", thousands(r.Counted.Size))

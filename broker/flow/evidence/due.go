@@ -62,9 +62,16 @@ func (d *due) settle() {
 	d.waiting = d.waiting[n:]
 }
 
-// coarse is how close in time decisions of one partition are kept apart: what
-// waits long is asked about in minutes.
-const coarse = 50 * time.Millisecond
+// coarse is how close in time decisions of one partition are kept apart: 50 ms, or
+// a hundredth of how long the oldest has waited, so that their number stays small
+// however long they wait.
+func (d *due) coarse(now time.Time) time.Duration {
+	least := 50 * time.Millisecond
+	if len(d.waiting) == 0 {
+		return least
+	}
+	return max(least, now.Sub(d.waiting[0].since)/100)
+}
 
 func (d *due) decided(partition int32, offset int64) { d.decidedAt(partition, offset, d.now()) }
 
@@ -74,6 +81,7 @@ func (d *due) decidedAt(partition int32, offset int64, now time.Time) {
 	if offset < d.reached[partition] {
 		return
 	}
+	coarse := d.coarse(now)
 	for i := len(d.waiting) - 1; i >= 0 && now.Sub(d.waiting[i].since) < coarse; i-- {
 		if d.waiting[i].partition == partition {
 			d.waiting[i].offset = max(d.waiting[i].offset, offset)

@@ -276,6 +276,58 @@ func TestChangedRecordIsFound(t *testing.T) {
 	}
 }
 
+// A record of decisions that nobody entered is found between those that were, and
+// counted after them.
+func TestRecordOutsideTheLedger(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.event()
+	i := r.start()
+	r.covered(i.ledger, 0, r.decide(0, 5))
+	r.covered(i.ledger, 0, r.decide(0, 5))
+	i.stop()
+	r.decide(0, 5) // after the sequencer has gone
+	count := func(r *rig) (between, after int64) {
+		src, err := OpenSource(t.Context(), r.engine, r.topics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		if _, err := (&ledger.Verifier{Policy: r.policy}).Run(t.Context(), src); err != nil {
+			t.Fatal(err)
+		}
+		after, err = src.Rest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src.Unnamed(), after
+	}
+	if between, after := count(r); between != 0 || after != 1 {
+		t.Errorf("%d between and %d after, want 0 and 1", between, after)
+	}
+	// The same with a forged record in the midst: the ledger names the others by
+	// where they stand, so it is made anew around it.
+	other := newRig(t)
+	other.event()
+	value := other.encode(0, 0, 5, other.revision())
+	other.produce(other.topics.Decisions(), 0, value)
+	j := other.start()
+	other.covered(j.ledger, 0, 0)
+	j.stop()
+	other.produce(other.topics.Decisions(), 0, value)
+	last := other.encode(0, 5, 5, other.revision())
+	at := ledger.Place{Partition: 0, Offset: other.produce(other.topics.Decisions(), 0, last)}
+	var b ledger.Builder
+	e, err := Lines(&b, at, last, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.produce(other.topics.Ledger(), 0, ledger.AppendEntry(nil, &e))
+	if between, after := count(other); between != 1 || after != 0 {
+		t.Errorf("%d between and %d after, want 1 and 0", between, after)
+	}
+}
+
 func (r *rig) read(topic string) (all [][]byte) {
 	r.t.Helper()
 	ends, err := func() (int64, error) {

@@ -25,6 +25,8 @@ type Source struct {
 	decisions map[int32]*tail
 	ends      map[string]map[int32]int64
 
+	unnamed map[partition]int64 // records of decisions that were stepped over, to entries after them
+
 	builder ledger.Builder
 	text    []byte // the lines of the entry read last, one after another
 	bounds  []int  // where each ends
@@ -38,7 +40,7 @@ func OpenSource(ctx context.Context, engine *kafka.Engine, topics kafka.Topics) 
 		return nil, err
 	}
 	defer adm.Close()
-	s := &Source{ctx: ctx, engine: engine, topics: topics, decisions: map[int32]*tail{}}
+	s := &Source{ctx: ctx, engine: engine, topics: topics, decisions: map[int32]*tail{}, unnamed: map[partition]int64{}}
 	// The heads first: entries that come meanwhile are under none of them, while a
 	// head that came meanwhile might be over entries that are not read.
 	heads, err := kafka.CommittedEnds(ctx, adm, topics.Checkpoints())
@@ -162,7 +164,8 @@ func (s *Source) readBatch(e *ledger.Entry) error {
 			return err
 		}
 		if r.Offset != offset {
-			continue // one that no entry names is missing from the order: the verifier sees the gap
+			s.unnamed[t.partition]++
+			continue
 		}
 		made, err := Lines(&s.builder, ledger.Place{Partition: number, Offset: offset}, r.Value, s.keep)
 		if err != nil || made.Batch.Sum != e.Batch.Sum {
@@ -172,6 +175,41 @@ func (s *Source) readBatch(e *ledger.Entry) error {
 		}
 	}
 	return nil
+}
+
+// Unnamed is how many records of decisions stand in their topic between records
+// that entries name, and are named by none: written by somebody else than the
+// broker, or left out of the ledger. It counts those that were read.
+func (s *Source) Unnamed() (n int64) {
+	for _, one := range s.unnamed {
+		n += one
+	}
+	return n
+}
+
+// Rest reads on to where the topic of decisions ended when the source was opened,
+// and says how many records of decisions are in no entry yet.
+func (s *Source) Rest() (records int64, err error) {
+	for number, end := range s.ends[s.topics.Decisions()] {
+		t := s.decisions[number]
+		if t == nil {
+			if t, err = openTail(s.engine, partition{s.topics.Decisions(), number}, 0, end); err != nil {
+				return 0, err
+			}
+			s.decisions[number] = t
+		}
+		for {
+			_, err := t.read(s.ctx)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return 0, err
+			}
+			records++
+		}
+	}
+	return records, nil
 }
 
 // Line is the next line of the entry.

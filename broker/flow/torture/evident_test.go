@@ -32,6 +32,7 @@ func (r *rig) evident(a *audit) {
 		Where                                  string
 		Entries, Decisions, Permits            int64
 		Records, Repeated, Rejected, Uncovered int64
+		Unentered                              int64
 		OutOfScope                             int64 `json:"out_of_scope"`
 		Heads                                  int64
 		Overlaps, Skips                        int
@@ -40,7 +41,7 @@ func (r *rig) evident(a *audit) {
 	ask(&v, "verify")
 	c := &a.counts
 	r.t.Logf("the ledger: %+v", v)
-	if !v.OK || v.Uncovered != 0 || v.Skips != 0 {
+	if !v.OK || v.Uncovered != 0 || v.Unentered != 0 || v.Skips != 0 {
 		r.t.Errorf("the ledger does not verify: %+v", v)
 	}
 	if v.Overlaps > 0 && !a.lenient {
