@@ -178,11 +178,11 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("beginning as transactional id %s-ledger: %w", s.group, err)
 	}
-	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(producer), s.topics.Ledger())
+	end, err := s.settled(ctx, kadm.NewClient(producer))
 	if err != nil {
-		return fmt.Errorf("reading where topic %s ends: %w", s.topics.Ledger(), err)
+		return err
 	}
-	if err := s.ledger.await(ctx, func() bool { return s.ledger.entries >= ends[s.topics.Ledger()][0] }); err != nil {
+	if err := s.ledger.await(ctx, func() bool { return s.ledger.entries >= end }); err != nil {
 		return err
 	}
 	if err := s.ledger.continues(s.key); err != nil {
@@ -197,6 +197,38 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	g.Go(func() error { return s.append(ctx, producer, in) })
 	g.Go(func() error { return s.signLoop(ctx) })
 	return g.Wait()
+}
+
+// settled waits until no transaction is open in the ledger, and returns where it
+// ends. The last one may have been committed without the partition knowing it yet:
+// Kafka can lose such an end in a crash (KAFKA-20734; the flow's mending writes it).
+// Its entries could not be read back, would be written once more, and the end of
+// that transaction would bring both to light.
+func (s *Sequencer) settled(ctx context.Context, adm *kadm.Client) (end int64, err error) {
+	topic, said := s.topics.Ledger(), false
+	for {
+		all, err := adm.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = all.Error()
+		}
+		var stable map[string]map[int32]int64
+		if err == nil {
+			stable, err = kafka.CommittedEnds(ctx, adm, topic)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("reading where topic %s ends: %w", topic, err)
+		}
+		if last, _ := all.Lookup(topic, 0); stable[topic][0] == last.Offset {
+			return last.Offset, nil
+		}
+		if !said {
+			s.log.Info("waiting for the end of the ledger's last transaction")
+			said = true
+		}
+		if sleep(ctx, 100*time.Millisecond); ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // append writes entries for what is decided, until ctx ends or something is in doubt.

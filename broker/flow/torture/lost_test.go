@@ -200,3 +200,41 @@ func (r *rig) diagnosis() string {
 	}
 	return b.String()
 }
+
+// Kafka loses the end of the ledger's last transaction. Its entries are there, and
+// nobody can read them: they are not to be written once more.
+func TestTortureLostLedgerEnd(t *testing.T) {
+	t.Parallel()
+	rnd, seed := newRand(t)
+	const people = 2_000
+	cluster := kafkatest.Start(t, kafkatest.Options{})
+	r := newRig(t, cluster, "ll.")
+	g := synthetic.New(synthetic.Config{People: people, Seed: seed})
+	r.openSubjects(g, people)
+	items, known := plan(rnd, g, people)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	p := r.publisher()
+	if err := p.send(ctx, items[:len(items)/2]); err != nil {
+		t.Fatal(err)
+	}
+	first := r.serve(0, r.config)
+	r.drain(2 * time.Minute)
+	first.term() // what was decided is in the ledger
+
+	cluster.Kill(0)
+	cluster.LoseMarkers(t, 0, r.topics.Ledger()+"-0")
+	cluster.Restart(t, 0)
+	if err := p.send(ctx, items[len(items)/2:]); err != nil {
+		t.Fatal(err)
+	}
+	i := r.serve(0, r.config)
+	r.drain(2 * time.Minute)
+	a := r.audit(g, known)
+	a.run(p.sent)
+	r.evident(a)
+	if !strings.Contains(i.all(), "it is told now") {
+		t.Errorf("no end was lost: the test tests nothing\n%s", i.tail())
+	}
+	i.term()
+}
