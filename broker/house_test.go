@@ -178,6 +178,26 @@ func TestFileLength(t *testing.T) {
 	}
 }
 
+// TestNoKeys: no key is kept among the sources, not even one of people who do not
+// exist: the next one might be another's.
+func TestNoKeys(t *testing.T) {
+	cmd := exec.Command("git", "ls-files", "-z")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("git does not tell which files are kept: %v", err)
+	}
+	for name := range strings.SplitSeq(strings.Trim(string(out), "\x00"), "\x00") {
+		b, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			continue // deleted, and not committed yet
+		}
+		if strings.HasSuffix(name, ".keys") || bytes.Contains(b, []byte("PRIVATE+KEY+")) && filepath.Ext(name) != ".go" {
+			t.Errorf("%s holds secret keys", name)
+		}
+	}
+}
+
 // TestDependenciesDoc: each module that go.mod requires directly has its line,
 // and no other has.
 func TestDependenciesDoc(t *testing.T) {

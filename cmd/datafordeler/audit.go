@@ -100,9 +100,10 @@ func declareTrust(fs *flag.FlagSet) *trustFlags {
 	return t
 }
 
-// policy is whom to trust. found is what the ledger itself names: its keys, the
-// log's first, and how many witnesses must have cosigned.
-func (t *trustFlags) policy(origin string, found []string, need int) (p *ledger.Policy, own bool, err error) {
+// policy is whom to trust. found are the keys that the ledger itself names, the
+// log's first. Witnesses among them count only where they are configured: whoever
+// makes a proof or an export can name witnesses of his own.
+func (t *trustFlags) policy(origin string, found []string, need int, configured bool) (p *ledger.Policy, own bool, err error) {
 	p = &ledger.Policy{Origin: origin}
 	key := t.key
 	if own = key == ""; own {
@@ -118,10 +119,15 @@ func (t *trustFlags) policy(origin string, found []string, need int) (p *ledger.
 		p.Origin = p.Log.Name()
 	}
 	witnesses := t.witnesses
-	if len(witnesses) > 0 {
+	switch {
+	case len(witnesses) > 0:
 		need = len(witnesses)
-	} else if len(found) > 1 {
-		witnesses = found[1:]
+	case configured && len(found) > 1:
+		witnesses = found[1:] // of the configuration that the one who asks named
+	case *t.need > 0:
+		return nil, false, usagef("--need: which witnesses? Give their keys with --witness: those that the evidence names prove nothing")
+	default:
+		need = 0
 	}
 	for _, w := range witnesses {
 		v, err := verifier("--witness", w)
@@ -180,7 +186,7 @@ func openLedger(ctx context.Context, std stdio, where place, trust *trustFlags) 
 	}
 	origin, keys, need, err := n.registered()
 	if err == nil {
-		p, own, err = trust.policy(origin, keys, need)
+		p, own, err = trust.policy(origin, keys, need, true)
 	}
 	if err != nil {
 		n.close()

@@ -47,8 +47,7 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 			return fmt.Errorf("%s is not an export that can be read: %w", dir, err)
 		}
 		defer a.Close()
-		need := 0
-		if policy, own, err = trust.policy(a.Manifest.Origin, a.Manifest.Keys, need); err != nil {
+		if policy, own, err = trust.policy(a.Manifest.Origin, a.Manifest.Keys, 0, false); err != nil {
 			return err
 		}
 		src, total = a, a.Manifest.Decisions
@@ -135,8 +134,8 @@ type verification struct {
 	Need       int             `json:"need"`
 	Uncovered  int64           `json:"uncovered"`
 	Unentered  int64           `json:"unentered"` // records of decisions that no entry names yet
-	Overlaps   int             `json:"overlaps"`
-	Skips      int             `json:"skips"`
+	Overlaps   int64           `json:"overlaps"` // batches labelled so
+	Skips      int64           `json:"skips"`
 	Seconds    float64         `json:"seconds"`
 }
 
@@ -151,7 +150,7 @@ func keyFrom(own bool, what string) string {
 func verified(r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) verification {
 	v := verification{OK: r.Fault == nil, Origin: p.Origin, KeyFrom: keyFrom(own, "ledger"), Entries: r.Entries, Decisions: r.Decisions, Permits: r.Permits,
 		Records: r.Records, OutOfScope: r.OutOfScope, Repeated: r.Repeated, Rejected: r.Rejected, Revision: r.Revision, Heads: r.Checkpoints,
-		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: len(r.Overlaps), Skips: len(r.Skips),
+		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: r.OverlapCount, Skips: r.SkipCount,
 		Seconds: took.Seconds()}
 	if r.Fault != nil {
 		v.Fault, v.Where = string(r.Fault.Name()), r.Fault.Error()
@@ -177,6 +176,9 @@ func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took
 	}
 	for _, l := range r.Skips {
 		fmt.Fprintf(w, "labelled: %s, %d records before offset %d were gone before they were decided (entry %d)\n", l.Where, l.Amount, l.First, l.Entry)
+	}
+	if n := r.OverlapCount + r.SkipCount - int64(len(r.Overlaps)+len(r.Skips)); n > 0 {
+		fmt.Fprintf(w, "labelled: %s entries more\n", thousands(n))
 	}
 	if r.Fault != nil {
 		fmt.Fprintf(w, "FAULT %s\n", r.Fault.Name()) // what and where is the error
@@ -338,7 +340,7 @@ func auditCheck(_ context.Context, std stdio, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	policy, own, err := trust.policy("", proof.Keys, 0)
+	policy, own, err := trust.policy("", proof.Keys, 0, false)
 	if err != nil {
 		return err
 	}

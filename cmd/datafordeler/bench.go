@@ -200,6 +200,7 @@ func (f benchFlags) open(ctx context.Context, std stdio) (r *benchRun, err error
 	if f.brokers != "" {
 		cfg.Engine, cfg.Data, cfg.Listen, cfg.Brokers = kafka.EngineKafka, "", "", strings.Split(f.brokers, ",")
 	}
+	cfg.Keystore.Path = filepath.Join(dir, "bench.keys") // of people who do not exist: it goes with the directory
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{err}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -40,6 +42,11 @@ func (n *node) openBook(ctx context.Context) (*book, error) {
 		return nil, err
 	}
 	path := n.cfg.ledgerKeyPath()
+	var registered registry.Ledger
+	n.control.View(func(st *registry.State) { registered = st.Ledger() })
+	if _, err := os.Stat(path); registered.Key != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the key that signs the ledger, %s, is not there, and this broker's ledger is signed by %s: put a copy of it there, with mode 0600", path, registered.Key)
+	}
 	key, created, err := evidence.OpenKey(path, n.cfg.Ledger.Origin)
 	if err != nil {
 		return nil, err
@@ -48,10 +55,16 @@ func (n *node) openBook(ctx context.Context) (*book, error) {
 		n.log.Info("made the key that signs the ledger: keep a copy of it, apart from the data, and tell those who check the public one",
 			"path", path, "public", key.Public())
 	}
-	if err := n.holdLedger(ctx, key.Public()); err != nil {
+	b, err := n.openBookWith(ctx, key)
+	if err != nil {
 		return nil, err
 	}
-	return n.openBookWith(ctx, key)
+	// Last, so that a key that does not fit is not registered on the way.
+	if err := n.holdLedger(ctx, key.Public()); err != nil {
+		b.ledger.Close()
+		return nil, err
+	}
+	return b, nil
 }
 
 // openBookWith opens the ledger as it is signed by a key.
@@ -63,6 +76,12 @@ func (n *node) openBookWith(ctx context.Context, key *evidence.Key) (*book, erro
 	b := &book{key: key, policy: policy}
 	if b.ledger, err = evidence.Open(ctx, n.engine, n.cfg.Topics(), policy, n.cfg.Ledger.StopAfter, n.log); err != nil {
 		return nil, err
+	}
+	if n.engine.Embedded() { // no transaction is open there: what is missing is gone
+		if err := b.ledger.Continues(key); err != nil {
+			b.ledger.Close()
+			return nil, err
+		}
 	}
 	b.metrics = evidence.NewMetrics(b.ledger)
 	b.sequencer, err = evidence.NewSequencer(evidence.SequencerOptions{Config: n.cfg.Ledger, Group: n.cfg.Flow.Group, Engine: n.engine,

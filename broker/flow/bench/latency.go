@@ -91,9 +91,15 @@ func (l *Latency) Run(ctx context.Context) (seen Seen, err error) {
 			}
 			send(i, i, due(i))
 		}
+		if i == l.Records {
+			break // the last may be read before the next tick
+		}
 		select {
 		case <-tick.C:
 		case err := <-read: // only a failure ends it before the last record
+			if err == nil {
+				err = fmt.Errorf("all of %d deliveries are read, and %d of %d records published", r.want, i, l.Records)
+			}
 			return seen, because(ctx, err)
 		}
 	}

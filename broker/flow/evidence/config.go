@@ -20,7 +20,8 @@ type Config struct {
 	// Every is how often a head is signed while decisions are made.
 	Every time.Duration `yaml:"every"`
 	// StopAfter is for how long decisions may be made without a head that covers
-	// them; then deliveries are held until there is one. 0 never holds them.
+	// them; then deliveries are held until there is one. 0 never holds them for
+	// that. A ledger that contradicts itself, or what was signed, holds them at once.
 	StopAfter time.Duration `yaml:"stop_after"`
 	// Witnesses cosign heads: independent parties whom the operator cannot
 	// make sign two that contradict each other.

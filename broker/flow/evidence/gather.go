@@ -27,7 +27,8 @@ type input struct {
 	// waiting are batches whose revision control has not reached yet, by partition
 	// of decisions, in order: what follows in the partition waits too.
 	waiting map[int32][]ready
-	workers []ledger.Builder // one a goroutine
+	since   map[int32]time.Time // when the first of them came; zero once it was said
+	workers []ledger.Builder    // one a goroutine
 }
 
 // ready is a record of decisions made ready to be entered.
@@ -38,7 +39,7 @@ type ready struct {
 
 // open begins where the ledger ends.
 func (s *Sequencer) open(ctx context.Context, adm *kadm.Client) (*input, error) {
-	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
+	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, since: map[int32]time.Time{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
 	l := s.ledger
 	l.mu.RLock()
 	state, err := l.sequence.MarshalJSON()
@@ -185,6 +186,23 @@ func (in *input) release(ctx context.Context, out [][]byte) ([][]byte, error) {
 		}
 		if in.waiting[number] = all[n:]; n == len(all) {
 			delete(in.waiting, number)
+			delete(in.since, number)
+			continue
+		}
+		// Control comes before what rests on it, within a moment. More than that
+		// many, and memory would be theirs.
+		const patience, many = 10 * time.Second, 100_000
+		first := &all[n].entry
+		switch since, known := in.since[number]; {
+		case !known:
+			in.since[number] = time.Now()
+		case !since.IsZero() && time.Since(since) > patience:
+			in.since[number] = time.Time{}
+			in.s.log.Error("decisions name a revision of the registry that control does not reach, so they and what follows them in their partition come into no ledger",
+				"partition", number, "offset", first.Batch.At.Offset, "revision", first.Revision, "control", in.sequence.Revision())
+		}
+		if len(in.waiting[number]) > many {
+			return nil, fmt.Errorf("decisions at %d/%d name revision %d, which control does not reach", number, first.Batch.At.Offset, first.Revision)
 		}
 	}
 	return out, nil

@@ -96,7 +96,7 @@ func (k *Key) sign(c ledger.Checkpoint) ([]byte, error) {
 	}
 	switch {
 	case c.Size < last.Size, c.Size == last.Size && c.Root != last.Root:
-		return nil, &RegressError{Signed: last.Size, Have: c.Size}
+		return nil, &RegressError{Signed: last.Size, Have: c.Size, Note: k.head.String()}
 	case c.Size > last.Size:
 		b, err := json.Marshal(head{c.Size, c.Root})
 		if err != nil {
@@ -124,10 +124,12 @@ func (k *Key) replaceOrCreate(b []byte) error {
 // RegressError is a ledger that does not continue what was signed before: its
 // data were set back, or are another ledger's.
 type RegressError struct {
-	Signed, Have int64 // entries
+	Signed, Have int64  // entries
+	Note         string // where it stands what was signed
 }
 
 func (e *RegressError) Error() string {
 	return fmt.Sprintf("a head over %d entries was signed before, and the ledger that stands here, with %d, does not continue it: "+
-		"its data were set back or replaced. Restore the newer data; nothing is signed until then", e.Signed, e.Have)
+		"its data were set back or replaced (what was signed stands in %s). Restore the newer data. If they were removed on purpose, "+
+		"begin another ledger: move the ledger's key and the file with .head after its name away, and tell those who check", e.Signed, e.Have, e.Note)
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -38,6 +40,8 @@ type Ledger struct {
 	head     Head              // the newest that counts
 	latest   ledger.Checkpoint // the newest, counting or not
 	changed  chan struct{}     // closed and replaced at each fold
+	broken   bool              // what was read contradicts itself
+	regress  error             // what stands there does not continue what was signed
 	err      error             // why folding stopped
 
 	due due
@@ -91,8 +95,8 @@ func Open(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, policy
 	return l, nil
 }
 
-// backlog finds what was decided last in each partition: it may wait for its head
-// since before this instance began.
+// backlog finds what in each partition has waited longest for its head: it may
+// have since before this instance began.
 func (l *Ledger) backlog(ctx context.Context, engine *kafka.Engine) error {
 	adm := kadm.NewClient(l.client)
 	starts, err := kafka.Starts(ctx, adm, l.topics.Decisions())
@@ -103,26 +107,25 @@ func (l *Ledger) backlog(ctx context.Context, engine *kafka.Engine) error {
 	if err != nil {
 		return fmt.Errorf("reading where topic %s ends: %w", l.topics.Decisions(), err)
 	}
-	const back = 100 // more than transactions that were aborted leave behind
+	var waiting []decision
 	for number, end := range ends[l.topics.Decisions()] {
-		t, err := openTail(engine, partition{l.topics.Decisions(), number}, max(starts[l.topics.Decisions()][number], end-back), end)
+		from := max(starts[l.topics.Decisions()][number], l.due.covered(number))
+		t, err := openTail(engine, partition{l.topics.Decisions(), number}, from, end)
 		if err != nil {
 			return err
 		}
-		var last *kgo.Record
-		for err == nil {
-			var r *kgo.Record
-			if r, err = t.read(ctx); err == nil {
-				last = r
-			}
-		}
+		first, err := t.read(ctx)
 		t.close()
-		if !errors.Is(err, io.EOF) {
+		switch {
+		case err == nil:
+			waiting = append(waiting, decision{number, first.Offset, first.Timestamp})
+		case !errors.Is(err, io.EOF):
 			return err
 		}
-		if last != nil {
-			l.due.decidedAt(number, last.Offset, last.Timestamp)
-		}
+	}
+	slices.SortFunc(waiting, func(a, b decision) int { return a.since.Compare(b.since) })
+	for _, w := range waiting {
+		l.due.decidedAt(w.partition, w.offset, w.since)
 	}
 	return nil
 }
@@ -193,30 +196,40 @@ func (l *Ledger) follow(ctx context.Context) {
 	defer close(l.done)
 	for {
 		fetches := l.client.PollFetches(ctx)
-		var failed error
+		var final, passing error
 		if fetches.IsClientClosed() || ctx.Err() != nil {
-			failed = errors.New("the ledger's reader was closed")
+			final = errors.New("the ledger's reader was closed")
 		}
 		for _, e := range fetches.Errors() {
-			if failed == nil {
-				failed = fmt.Errorf("reading topic %s: %w", e.Topic, e.Err)
+			err := fmt.Errorf("reading topic %s: %w", e.Topic, e.Err)
+			if errors.Is(e.Err, kerr.OffsetOutOfRange) { // what was folded is gone
+				final = errors.Join(final, err)
+			} else {
+				passing = err
 			}
 		}
 		l.mu.Lock()
+		broken := false
 		fetches.EachRecord(func(r *kgo.Record) {
-			if failed == nil {
-				failed = l.fold(r)
+			if final == nil {
+				if final = l.fold(r); final != nil {
+					broken = true
+				}
 			}
 		})
-		l.err = failed
+		l.err, l.broken = final, broken
 		close(l.changed)
 		l.changed = make(chan struct{})
 		l.mu.Unlock()
-		if failed != nil {
+		if final != nil {
 			if ctx.Err() == nil && !fetches.IsClientClosed() {
-				l.log.Error("the ledger is followed no further: deliveries will be held", "err", failed)
+				l.log.Error("the ledger is followed no further: deliveries are held", "err", final)
 			}
 			return
+		}
+		if passing != nil {
+			l.log.Warn("the ledger cannot be read for now", "err", passing)
+			sleep(ctx, time.Second)
 		}
 	}
 }
@@ -306,9 +319,10 @@ func (l *Ledger) rootAt(size int64) (tlog.Hash, error) {
 	return tlog.TreeHash(size, l.hashes)
 }
 
-// continues says why the ledger as folded does not continue what was signed
-// before with this key, or nil.
-func (l *Ledger) continues(key *Key) error {
+// Continues says why the ledger as folded does not continue what was signed
+// before with this key, or nil. It is to be asked where no transaction is open in
+// the ledger: what that holds may be what was signed.
+func (l *Ledger) Continues(key *Key) error {
 	last, err := key.last()
 	if err != nil {
 		return err
@@ -316,10 +330,10 @@ func (l *Ledger) continues(key *Key) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if len(l.early) > 0 {
-		return &RegressError{Signed: l.early[len(l.early)-1].Size, Have: l.tree.Size()}
+		return &RegressError{Signed: l.early[len(l.early)-1].Size, Have: l.tree.Size(), Note: l.topics.Checkpoints()}
 	}
 	if last.Size > l.tree.Size() {
-		return &RegressError{Signed: last.Size, Have: l.tree.Size()}
+		return &RegressError{Signed: last.Size, Have: l.tree.Size(), Note: key.head.String()}
 	}
 	if last.Size > 0 {
 		root, err := l.rootAt(last.Size)
@@ -327,18 +341,36 @@ func (l *Ledger) continues(key *Key) error {
 			return err
 		}
 		if root != last.Root {
-			return &RegressError{Signed: last.Size, Have: l.tree.Size()}
+			return &RegressError{Signed: last.Size, Have: l.tree.Size(), Note: key.head.String()}
 		}
 	}
 	return nil
 }
 
-// Late says why deliveries must stop, or nil: what was decided has been without a
-// head that counts for too long.
+// setBack notes that the ledger does not continue what was signed; other errors
+// are nothing to hold deliveries for yet, and nil says that it does.
+func (l *Ledger) setBack(err error) {
+	var regress *RegressError
+	if err != nil && !errors.As(err, &regress) {
+		return
+	}
+	l.mu.Lock()
+	l.regress = err
+	l.mu.Unlock()
+}
+
+// Late says why deliveries must stop, or nil: the ledger contradicts itself or what
+// was signed, or what was decided has been without a head that counts for too long.
 func (l *Ledger) Late() error {
 	l.mu.RLock()
-	err := l.err
+	err, broken, regress := l.err, l.broken, l.regress
 	l.mu.RUnlock()
+	switch {
+	case broken:
+		return fmt.Errorf("the ledger is at fault: %w", err)
+	case regress != nil:
+		return fmt.Errorf("the ledger is at fault: %w", regress)
+	}
 	return l.due.late(err)
 }
 

@@ -32,6 +32,7 @@ type Sequencer struct {
 	metrics  *Metrics
 	gather   *witness.Gatherer // nil without witnesses
 	tooFew   atomic.Bool       // cosigned the last head, as was logged
+	heard    map[string]string // by witness, why it did not cosign; of the one that signs
 
 	mu      sync.Mutex
 	chosen  bool
@@ -63,7 +64,7 @@ func NewSequencer(o SequencerOptions) (*Sequencer, error) {
 		return nil, fmt.Errorf("the ledger is followed with %d witnesses, and the configuration has %d", n, len(o.Config.Witnesses))
 	}
 	s := &Sequencer{cfg: o.Config, group: o.Group, engine: o.Engine, topics: o.Topics, ledger: o.Ledger, key: o.Key,
-		timeouts: o.Timeouts, log: o.Log, metrics: o.Metrics, changed: make(chan struct{})}
+		timeouts: o.Timeouts, log: o.Log, metrics: o.Metrics, changed: make(chan struct{}), heard: map[string]string{}}
 	s.gather = s.gatherer()
 	return s, nil
 }
@@ -86,9 +87,12 @@ func (s *Sequencer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer member.Close() // leaves the group: the next one leads at once
 	// It is there to be chosen, not to read: the ledger's fold does that.
 	member.PauseFetchTopics(s.topics.Ledger())
+	var listening sync.WaitGroup
+	listening.Go(func() { s.listen(ctx, member) })
+	defer listening.Wait()
+	defer member.Close()
 
 	pause := firstPause
 	for ctx.Err() == nil {
@@ -125,6 +129,7 @@ func (s *Sequencer) Run(ctx context.Context) error {
 			continue
 		}
 		s.metrics.restarts.Inc()
+		s.ledger.setBack(err)
 		if time.Since(begun) > longestPause {
 			pause = firstPause
 		}
@@ -133,6 +138,25 @@ func (s *Sequencer) Run(ctx context.Context) error {
 		pause = min(2*pause, longestPause)
 	}
 	return nil
+}
+
+// listen logs why the group does not take this instance, once for each reason. It
+// ends when the client is closed, which leaves the group: the next one leads at once.
+func (s *Sequencer) listen(ctx context.Context, member *kgo.Client) {
+	last := ""
+	for {
+		fetches := member.PollFetches(ctx)
+		if fetches.IsClientClosed() || ctx.Err() != nil {
+			return
+		}
+		for _, e := range fetches.Errors() {
+			if said := e.Err.Error(); said != last {
+				s.log.Warn("this instance cannot stand by to sequence the ledger; where Kafka has access lists, allow the group and the transactional id",
+					"group", s.group+"-ledger", "err", e.Err)
+				last = said
+			}
+		}
+	}
 }
 
 // choose notes that this instance was chosen, or is no longer.
@@ -185,9 +209,10 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	if err := s.ledger.await(ctx, func() bool { return s.ledger.entries >= end }); err != nil {
 		return err
 	}
-	if err := s.ledger.continues(s.key); err != nil {
+	if err := s.ledger.Continues(s.key); err != nil {
 		return err
 	}
+	s.ledger.setBack(nil)
 	in, err := s.open(ctx, kadm.NewClient(producer))
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,11 +56,22 @@ func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int) {
 	}
 	merged, outcomes, err := s.gather.Gather(ctx, note)
 	for _, o := range outcomes {
-		outcome := "cosigned"
-		if o.Err != nil {
-			outcome = "failed"
+		outcome, said := "cosigned", ""
+		if o.Err != nil && !errors.Is(o.Err, witness.ErrNotAwaited) {
+			outcome, said = "failed", o.Err.Error()
 		}
 		s.metrics.witness.WithLabelValues(o.Name, outcome).Inc()
+		var ahead *witness.AheadError
+		switch old := s.heard[o.Name]; {
+		case ctx.Err() != nil:
+		case errors.As(o.Err, &ahead) && old != said:
+			s.log.Error("a witness has cosigned more than this ledger has: its data were set back, or another instance is ahead", "witness", o.Name, "err", o.Err)
+		case said != "" && old == "":
+			s.log.Warn("a witness does not cosign", "witness", o.Name, "err", o.Err)
+		case said == "" && old != "":
+			s.log.Info("a witness cosigns again", "witness", o.Name)
+		}
+		s.heard[o.Name] = said
 	}
 	if err != nil {
 		if ctx.Err() == nil && !s.tooFew.Swap(true) {
