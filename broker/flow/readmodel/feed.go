@@ -1,0 +1,273 @@
+package readmodel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/flow"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+	"datafordeler/broker/store"
+)
+
+const (
+	// gather is how long decisions may wait for more, to be written together.
+	gather = 200 * time.Millisecond
+	// enough decisions are written without waiting for more: what the database
+	// writes in a fraction of a second.
+	enough = 20_000
+	// pollRecords bounds what one poll takes: a record of decisions may hold
+	// 900 kB, and a hundred times that in memory is too much.
+	pollRecords = 64
+)
+
+// ErrOtherLog: what the read model holds did not come from this log, or the log
+// lost what it had read. It is made again by Rebuild, not mended.
+var ErrOtherLog = errors.New("the read model does not fit this log of decisions: run 'datafordeler rebuild'")
+
+// feed reads the topic of decisions from where the read model stands, and applies.
+// It belongs to one goroutine.
+type feed struct {
+	store   *store.Store
+	control *flow.Control
+	topic   string
+	client  *kgo.Client
+	from    map[int32]int64 // what the next batch of a partition answers for
+	read    map[int32]int64 // offset after the last one read, markers included
+	until   map[int32]int64 // what lies from here on is not applied; nil is no end
+
+	batches   []store.Batch
+	decisions int
+	since     time.Time // when the first of them was read
+	newest    time.Time // the latest time of a batch among them
+}
+
+// openFeed begins where the read model stands. The caller closes it.
+func openFeed(ctx context.Context, o *Options, s *store.Store) (*feed, error) {
+	f := &feed{store: s, control: o.Control, topic: o.Topics.Decisions()}
+	adm, err := o.Engine.Admin()
+	if err != nil {
+		return nil, err
+	}
+	defer adm.Close()
+	if f.from, err = startAt(ctx, adm, f.topic, s); err != nil {
+		return nil, err
+	}
+	if err := f.sameLog(ctx, o.Engine); err != nil {
+		return nil, err
+	}
+	f.read = maps.Clone(f.from)
+	f.client, err = reader(o.Engine, f.topic, f.from)
+	return f, err
+}
+
+// startAt is where to read on in each partition of the topic.
+func startAt(ctx context.Context, adm *kadm.Client, topic string, s *store.Store) (map[int32]int64, error) {
+	next, err := s.Position(ctx)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := kafka.Starts(ctx, adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := kafka.CommittedEnds(ctx, adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	from := starts[topic]
+	for p, at := range next {
+		switch begin, ok := from[p]; {
+		case !ok:
+			return nil, fmt.Errorf("%w: it has read partition %d of %s, which is not there", ErrOtherLog, p, topic)
+		case at < begin:
+			return nil, fmt.Errorf("%w: it has read partition %d of %s up to offset %d, and the topic begins at %d: what lies between is gone", ErrOtherLog, p, topic, at, begin)
+		case at > ends[topic][p]:
+			return nil, fmt.Errorf("%w: it has read partition %d of %s up to offset %d, and the topic ends at %d", ErrOtherLog, p, topic, at, ends[topic][p])
+		}
+		from[p] = at
+	}
+	return from, nil
+}
+
+// reader reads partitions of a topic from given offsets, committed records only.
+func reader(engine *kafka.Engine, topic string, from map[int32]int64) (*kgo.Client, error) {
+	offsets := map[int32]kgo.Offset{}
+	for p, at := range from {
+		offsets[p] = kgo.NewOffset().At(at)
+	}
+	return engine.NewClient(
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // so that the position reaches the end even where no record does
+		kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(4<<20),
+	)
+}
+
+// sameLog looks the newest decision that the read model holds up in the log. A data
+// directory that was made anew beside an old read model shows here, before the two
+// are mixed.
+func (f *feed) sameLog(ctx context.Context, engine *kafka.Engine) error {
+	page, err := f.store.Search(ctx, store.Query{Limit: 1})
+	if err != nil || len(page.Hits) == 0 {
+		return err
+	}
+	hit := page.Hits[0]
+	client, err := reader(engine, f.topic, map[int32]int64{hit.Place.Partition: hit.Place.Offset})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	fetches := client.PollRecords(ctx, 1)
+	if err := fetches.Err(); err != nil {
+		return fmt.Errorf("reading %s/%d from offset %d: %w", f.topic, hit.Place.Partition, hit.Place.Offset, err)
+	}
+	found := false
+	fetches.EachRecord(func(r *kgo.Record) {
+		if r.Offset != hit.Place.Offset || r.Attrs.IsControl() {
+			return
+		}
+		index := 0
+		_, err = deliver.Decode(r.Value, func(d *broker.Decision) error {
+			if index == hit.Place.Index {
+				found = d.ID == hit.Decision.ID && d.Event == hit.Decision.Event && d.Time.Equal(hit.Decision.Time)
+			}
+			index++
+			return nil
+		})
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: its newest decision is not at offset %d of partition %d of %s", ErrOtherLog, hit.Place.Offset, hit.Place.Partition, f.topic)
+	}
+	return err
+}
+
+func (f *feed) close() { f.client.Close() }
+
+// next reads until there is enough to write, or until what was read has waited
+// long enough; while nothing comes, it waits. It returns after each arrival that
+// moves the position, so that a reader who goes up to an end sees it.
+func (f *feed) next(ctx context.Context) error {
+	for {
+		polling, cancel := ctx, context.CancelFunc(func() {})
+		if len(f.batches) > 0 {
+			polling, cancel = context.WithDeadline(ctx, f.since.Add(gather))
+		}
+		fetches := f.client.PollRecords(polling, pollRecords)
+		waited := polling.Err() != nil
+		cancel()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if fetches.IsClientClosed() {
+			return errors.New("the reader of decisions was closed")
+		}
+		var failed error
+		fetches.EachError(func(topic string, p int32, err error) {
+			if failed == nil && !(waited && errors.Is(err, context.DeadlineExceeded)) {
+				failed = fmt.Errorf("reading %s/%d from offset %d: %w", topic, p, f.read[p], err)
+			}
+		})
+		fetches.EachRecord(func(r *kgo.Record) {
+			if failed == nil {
+				failed = f.take(r)
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+		if len(f.batches) == 0 || waited || f.decisions >= enough {
+			return nil
+		}
+	}
+}
+
+// take decodes one record.
+func (f *feed) take(r *kgo.Record) error {
+	if r.Offset < f.read[r.Partition] {
+		return nil
+	}
+	f.read[r.Partition] = r.Offset + 1
+	if r.Attrs.IsControl() || f.until != nil && r.Offset >= f.until[r.Partition] {
+		return nil
+	}
+	b := store.Batch{LogPartition: r.Partition, LogOffset: r.Offset, LogFrom: f.from[r.Partition]}
+	h, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
+		b.Decisions = append(b.Decisions, *d)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s/%d offset %d: %w", f.topic, r.Partition, r.Offset, err)
+	}
+	if b.Head, err = headOf(&h); err != nil {
+		return fmt.Errorf("%s/%d offset %d: %w", f.topic, r.Partition, r.Offset, err)
+	}
+	if len(f.batches) == 0 {
+		f.since = time.Now()
+	}
+	f.from[r.Partition] = r.Offset + 1
+	f.batches = append(f.batches, b)
+	f.decisions += len(b.Decisions)
+	if h.Time.After(f.newest) {
+		f.newest = h.Time
+	}
+	return nil
+}
+
+// apply writes what was read. Decisions name the revision that they were made at:
+// what is known of agreements reaches that far first.
+func (f *feed) apply(ctx context.Context) error {
+	if len(f.batches) == 0 {
+		return nil
+	}
+	var rev broker.Revision
+	for i := range f.batches {
+		rev = max(rev, f.batches[i].Head.Revision)
+	}
+	if err := f.control.Await(ctx, rev); err != nil {
+		return fmt.Errorf("waiting for revision %d of the registry, which decisions name: %w", rev, err)
+	}
+	if err := f.store.Apply(ctx, f.batches, f.parties); err != nil {
+		return err
+	}
+	clear(f.batches)
+	f.batches, f.decisions = f.batches[:0], 0
+	return nil
+}
+
+// parties are those of an agreement. The registry lets nobody change them, and
+// every decision under an agreement came after it: at whatever revision one asks,
+// the answer is the same.
+func (f *feed) parties(id broker.AgreementID, _ broker.Revision) (p store.Parties, ok bool) {
+	f.control.View(func(st *registry.State) {
+		if a := st.Agreement(id); a != nil {
+			p, ok = store.Parties{Consumer: a.Consumer, Provider: a.Provider, Supplier: a.Supplier}, true
+		}
+	})
+	return p, ok
+}
+
+func headOf(h *deliver.BatchHeader) (store.Head, error) {
+	kind := broker.StreamDecision
+	for ; kind.String() != h.Kind; kind++ {
+		if kind > broker.DoorDecision {
+			return store.Head{}, fmt.Errorf("decisions of kind %q: this program does not know it", h.Kind)
+		}
+	}
+	return store.Head{
+		Kind: kind, Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, First: h.First, Last: h.Last,
+		Time: h.Time, Revision: h.Revision, Policy: h.Policy, Period: h.Period,
+		Records: h.Records, OutOfScope: h.OutOfScope, Repeated: h.Repeated, Rejected: h.Rejected,
+	}, nil
+}
