@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,6 +100,14 @@ func openSQLite(ctx context.Context, rest string) (engine, error) {
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("store: sqlite: make its folder: %w", err)
+	}
+	// Who decided what is nobody else's to read: the database's own files take this
+	// mode too. One that stands is not touched: closing a file frees this process's
+	// locks on it, those of the database among them.
+	if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
+		f.Close()
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("store: sqlite: %w", err)
 	}
 	open := func(pragmas ...string) (*sql.DB, error) {
 		q := url.Values{"_pragma": append(append([]string{}, sqlitePragmas...), pragmas...)}

@@ -36,6 +36,8 @@ type Config struct {
 	Flow flow.Config `yaml:"flow"`
 	// Ledger steers the evidence: who signs it, and who cosigns.
 	Ledger evidence.Config `yaml:"ledger"`
+	// Store is the read model: every decision in tables, to be searched.
+	Store Store `yaml:"store"`
 	// HTTP is where /metrics, /healthz and /readyz are served.
 	HTTP HTTP `yaml:"http"`
 	// Log is what is written on standard error.
@@ -67,6 +69,17 @@ func (c Config) keystorePath() string {
 		}
 	}
 	return dir + ".keys"
+}
+
+// Store is the read model: every decision in tables, to be searched.
+type Store struct {
+	// DSN names its database: sqlite:PATH, or postgres://USER@HOST/DATABASE with
+	// the options of libpq. Left empty, it is a file: the data directory's name
+	// with .decisions.db after it, beside that; for Apache Kafka it is
+	// datafordeler.decisions.db. "off" turns it off. Instances that name the same
+	// one share it: one of them fills it. It can be made anew at any time:
+	// datafordeler rebuild.
+	DSN string `yaml:"dsn"`
 }
 
 // HTTP is the address that is listened on.
@@ -123,7 +136,7 @@ func (c Config) Validate() error {
 	for _, part := range []struct {
 		key string
 		err error
-	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}} {
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}} {
 		for _, err := range each(part.err) {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}

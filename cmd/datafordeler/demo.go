@@ -120,14 +120,15 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if d.before, err = d.broker.Delivered(ctx); err != nil {
 		return err
 	}
-	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, book.collectors()...)
+	read := n.newFollowing()
+	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, append(book.collectors(), read.collectors()...)...)
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
 	defer web.close()
 	sequencing, stopSequencing := context.WithCancel(life)
-	left := book.run(sequencing)
+	left, followed := book.run(sequencing), read.run(sequencing)
 
 	// The broker runs beside the demonstration, and is drained when that ends.
 	running, stop := context.WithCancel(ctx)
@@ -144,6 +145,9 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if err == nil {
 		err = d.evident(ctx, book)
 	}
+	if err == nil && *once {
+		err = read.settle(ctx, 5*time.Minute)
+	}
 	if err == nil && !*once {
 		fmt.Fprintf(std.out, "\nStill running: http://%s/metrics, /healthz. Publishing gently; end with Ctrl-C.\n", web.addr)
 		err = d.goOn(ctx)
@@ -153,6 +157,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	book.leave(life, log)
 	stopSequencing()
 	runErr = errors.Join(runErr, left())
+	followed()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil // the user ended it
 	}

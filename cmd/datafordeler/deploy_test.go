@@ -13,6 +13,7 @@ import (
 
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
+	"datafordeler/broker/flow/readmodel"
 )
 
 var (
@@ -26,7 +27,7 @@ func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	metrics := map[string][]string{}
 	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
-	for _, c := range append(all, evidence.NewMetrics(nil).Collectors()...) {
+	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors()) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)

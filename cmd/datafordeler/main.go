@@ -38,6 +38,7 @@ func commands() []command {
 		decisionsCommand(),
 		witnessCommand(),
 		auditCommand(),
+		rebuildCommand(),
 		keysCommand(),
 		retentionCommand(),
 		benchCommand(),

@@ -73,7 +73,8 @@ func serve(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	b := n.newBroker(book)
-	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control, book.collectors()...)
+	read := n.newFollowing()
+	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control, append(book.collectors(), read.collectors()...)...)
 	if err != nil {
 		book.ledger.Close()
 		return err
@@ -82,11 +83,13 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", web.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
 	// It sequences until the last transaction has ended, and signs that too if it can.
 	sequencing, stop := context.WithCancel(life)
-	left := book.run(sequencing)
+	left, followed := book.run(sequencing), read.run(sequencing)
 	err = b.Run(ctx)
 	book.leave(life, n.log)
+	_ = read.settle(life, 2*time.Second) // the rest when an instance runs again
 	stop()
 	err = errors.Join(err, left())
+	followed()
 	if err == nil {
 		log.Info("stopped cleanly", "decisions", b.Totals().Decisions)
 	}

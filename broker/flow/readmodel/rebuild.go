@@ -68,9 +68,16 @@ func fill(ctx context.Context, o *Options, s *store.Store, ends map[int32]int64,
 		return c, err
 	}
 	defer in.close()
+	have, err := committed(ctx, o)
+	if err != nil {
+		return c, err
+	}
 	if ends == nil {
-		if ends, err = committed(ctx, o); err != nil {
-			return c, err
+		ends = have
+	}
+	for p, end := range ends {
+		if end > have[p] {
+			return c, fmt.Errorf("%w: it has read partition %d of %s up to offset %d, and the topic ends at %d", ErrOtherLog, p, in.topic, end, have[p])
 		}
 	}
 	in.until = ends
