@@ -12,7 +12,10 @@ import (
 )
 
 // Range is a span of source offsets, both included.
-type Range struct{ First, Last int64 }
+type Range struct {
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+}
 
 // PartitionCoverage accounts for the records of a source partition, by its
 // stream decisions.

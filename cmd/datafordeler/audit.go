@@ -16,13 +16,17 @@ import (
 func auditCommand() command {
 	return command{
 		name:    "audit",
-		summary: "verify the ledger, prove a decision, export the evidence",
+		summary: "verify the ledger, prove and find decisions, account for every record",
 		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--json]
        datafordeler audit prove (--decision ID | --dataset D --partition P --offset O --subscription S) [--out FILE]
        datafordeler audit check FILE [--key VKEY|FILE] [--witness …] [--need N] [--json]
        datafordeler audit explain (--decision ID | --dataset D …) [--lang nb|nn|en] [--json]
        datafordeler audit export --out DIR
        datafordeler audit status [--json]
+       datafordeler audit search [filters] [--from T] [--to T] [--limit N] [--cursor C] [--json|--csv]
+       datafordeler audit coverage --dataset D [--from T] [--to T] [--json]
+       datafordeler audit fields [--agreement A] [--from T] [--to T] [--json]
+       datafordeler audit expiring [--days 90] [--json]
 
 Every decision stands in the ledger: a log whose signed heads make it impossible
 to change, drop or add one unseen.
@@ -39,6 +43,24 @@ export writes the ledger into a directory that explains itself, so that another
 program can be written for it.
 status says how far the ledger goes, and by which keys it is signed.
 
+The rest ask the read model, tables that are made from the log; where those lag,
+they say by how many records.
+search finds decisions, the newest first (--oldest: the oldest), by
+  --dataset D --partition P --offset O        the record, all three together
+  --event H, --decision ID, --delivery ID     as --json prints them
+  --subscription S, --agreement A, --basis B, --package ID[@VERSION]
+  --consumer N, --provider N, --supplier N    organisation numbers
+  --outcome permit|deny, --reason CODE, --shielded only|without
+  --kind stream|backfill|lookup|door, --period MONTH
+  --from T ≤ time of the decision < --to T
+coverage accounts for every record: published = rejected + repeated + out of every
+scope + in some scope, and decisions = permits + denials, for each partition. The
+exit code is 1 where it does not balance.
+fields sets what was agreed against what was delivered, for each agreement and
+version of its rights package; 1 where something was delivered and not agreed.
+expiring lists what ends or is due for review: agreements, legal bases, rights
+packages, delegations.
+
 Whom to trust:
   --key VKEY|FILE      the ledger's public key. Without it, the key that the
                        broker has registered, the export or the proof names: then
@@ -53,22 +75,27 @@ Examples:
   datafordeler audit prove --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --out proof.json
   datafordeler audit explain --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --lang en
   datafordeler audit check proof.json --key ledger.vkey
+  datafordeler audit search --data data --consumer 958935420 --outcome deny --from 2026-11-01
+  datafordeler audit coverage --data data --dataset inntekt --from 2026-11-01 --to 2026-12-01
+  datafordeler audit fields --data data --json
+  datafordeler audit expiring --data data --days 30
 
 Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			verbs := map[string]func(context.Context, stdio, []string) error{
 				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "explain": auditExplain, "export": auditExport, "status": auditStatus,
+				"search": auditSearch, "coverage": auditCoverage, "fields": auditFields, "expiring": auditExpiring,
 			}
 			if len(args) == 0 {
-				return usagef("what? verify, prove, check, explain, export or status")
+				return usagef("what? verify, prove, check, explain, export, status, search, coverage, fields or expiring")
 			}
 			if args[0] == "-h" || args[0] == "--help" {
 				return flag.ErrHelp
 			}
 			verb, ok := verbs[args[0]]
 			if !ok {
-				return usagef("no verb %q: verify, prove, check, explain, export or status", args[0])
+				return usagef("no verb%s: verify, prove, check, explain, export, status, search, coverage, fields or expiring", quoted(args[0]))
 			}
 			return verb(ctx, std, args[1:])
 		},
