@@ -72,6 +72,10 @@ const (
 	// any instance: each destroys that key in its copy of the keystore as it
 	// folds this, and never uses a copy that brings it back.
 	PeriodDestroyed Type = "keystore.period_destroyed" // Destruction
+
+	// SubjectLookedUp says that somebody asked what was decided on one subject.
+	// It changes nothing but the log, and is there to be seen.
+	SubjectLookedUp Type = "audit.subject_lookup" // SubjectLookup
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -120,6 +124,14 @@ type Destruction struct {
 	Period string `json:"period"` // a month, "2026-01", over when the event was written
 	Check  string `json:"check"`
 	Reason string `json:"reason"`
+}
+
+// SubjectLookup is a question about one subject, asked by the event's actor. Who
+// the subject is stands nowhere, neither as a number nor as a pseudonym.
+type SubjectLookup struct {
+	Reason  string `json:"reason"`
+	Periods int    `json:"periods"` // months whose pseudonyms were searched
+	Found   int64  `json:"found"`   // decisions
 }
 
 // Lease gives a source partition leave to deliver Amount more under an
@@ -258,6 +270,8 @@ func empty(t Type) (payload, bool) {
 		return new(Ledger), true
 	case PeriodDestroyed:
 		return new(Destruction), true
+	case SubjectLookedUp:
+		return new(SubjectLookup), true
 	}
 	return nil, false
 }
@@ -361,6 +375,9 @@ func RegisterLedger(l Ledger) Change { return change(LedgerRegistered, l) }
 
 // DestroyPeriod ends the key of a period that is over, for good.
 func DestroyPeriod(d Destruction) Change { return change(PeriodDestroyed, d) }
+
+// LookUpSubject records that somebody asked about a subject.
+func LookUpSubject(l SubjectLookup) Change { return change(SubjectLookedUp, l) }
 
 // LeaseBudget asks for amount more deliveries under an agreement's ceiling.
 func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount int64) Change {

@@ -54,6 +54,7 @@ func everything(t *testing.T) (*State, []Event) {
 			Schemas: []broker.Schema{{Version: "1", Document: []byte(`{}`)}}, Current: "1", Subject: broker.SubjectRule{Kind: broker.NoSubject}, Attributes: []broker.Attribute{},
 			Retention: &broker.Retention{SourceDays: 60, RejectedDays: 20, DeliveriesDays: 10}}),
 		put(broker.Mailbox{ID: "n", Organisation: "313876144", Client: "c", Channel: broker.KafkaChannel, RetentionDays: 5}),
+		LookUpSubject(SubjectLookup{Reason: "asked for by the subject", Periods: 3, Found: 7}),
 	}
 	s := New()
 	events := must(s.Link(day(1).Add(time.Nanosecond), "test", changes...))
@@ -63,7 +64,7 @@ func everything(t *testing.T) (*State, []Event) {
 		types[e.Type] = true
 	}
 	for _, x := range []Type{OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut, DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed} {
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
 		}

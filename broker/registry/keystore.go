@@ -52,13 +52,23 @@ func (s *State) refuseDestruction(v *Destruction) string {
 		return fmt.Sprintf("a period is a month such as 2026-01, not %q", v.Period)
 	case strings.TrimSpace(v.Reason) == "":
 		return "a period's key is destroyed for a reason"
-	case len(v.Reason) > maxReason || strings.ContainsFunc(v.Reason, unicode.IsControl):
-		return fmt.Sprintf("a reason is one line of at most %d bytes", maxReason)
-	case elevenDigits(v.Reason):
-		return "the reason holds eleven digits in a row: it could be a person's number"
+	}
+	if r := faultyReason(v.Reason); r != "" {
+		return r
 	}
 	if d, ok := s.destroyed[v.Period]; ok {
 		return fmt.Sprintf("the key of %s was destroyed before, by %s", v.Period, d.Actor)
+	}
+	return ""
+}
+
+// faultyReason says what is wrong with a reason that is kept for ever, or "".
+func faultyReason(reason string) string {
+	switch {
+	case len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl):
+		return fmt.Sprintf("a reason is one line of at most %d bytes", maxReason)
+	case elevenDigits(reason):
+		return "the reason holds eleven digits in a row: it could be a person's number"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"datafordeler/broker"
 )
@@ -92,6 +93,14 @@ func (s *State) refuse(p payload, t Type) string {
 		}
 	case *Destruction:
 		return s.refuseDestruction(v)
+	case *SubjectLookup:
+		switch {
+		case v.Periods < 0 || v.Found < 0:
+			return "a lookup counts no fewer than 0 periods and decisions"
+		case strings.TrimSpace(v.Reason) == "":
+			return "a subject is looked up for a reason"
+		}
+		return faultyReason(v.Reason)
 	case *Lease:
 		return s.refuseLease(v)
 	default:

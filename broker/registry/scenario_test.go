@@ -147,6 +147,8 @@ func (s *story) do(command, body string) string {
 		return s.append(RegisterKeystore(arg["check"], arg["replaces"]))
 	case "destroy":
 		return s.append(DestroyPeriod(Destruction{Period: arg["period"], Check: arg["check"], Reason: strings.ReplaceAll(arg["reason"], "_", " ")}))
+	case "look-up":
+		return s.append(LookUpSubject(SubjectLookup{Reason: strings.ReplaceAll(arg["reason"], "_", " "), Periods: int(number(arg["periods"])), Found: number(arg["found"])}))
 	case "ledger":
 		return s.append(RegisterLedger(Ledger{Origin: arg["origin"], Key: arg["key"], Replaces: arg["replaces"]}))
 	case "policy":

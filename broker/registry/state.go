@@ -204,6 +204,8 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 	case *Destruction:
 		s.destroyed[v.Period] = Destroyed{Destruction: *v, At: e.At, Actor: e.Actor, Revision: e.Seq}
 		return false // no decision to come rests on a month that is over
+	case *SubjectLookup:
+		return false // the log keeps it; nothing rests on it
 	default:
 		s.catalogue.put(p)
 	}

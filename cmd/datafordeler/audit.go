@@ -24,6 +24,7 @@ func auditCommand() command {
        datafordeler audit export --out DIR
        datafordeler audit status [--json]
        datafordeler audit search [filters] [--from T] [--to T] [--limit N] [--cursor C] [--json|--csv]
+       datafordeler audit subject --kind KIND --actor NAME --reason TEXT [--from T] [--to T] [--json|--csv] < id
        datafordeler audit coverage --dataset D [--from T] [--to T] [--json]
        datafordeler audit fields [--agreement A] [--from T] [--to T] [--json]
        datafordeler audit expiring [--days 90] [--json]
@@ -53,6 +54,11 @@ search finds decisions, the newest first (--oldest: the oldest), by
   --outcome permit|deny, --reason CODE, --shielded only|without
   --kind stream|backfill|lookup|door, --period MONTH
   --from T ≤ time of the decision < --to T
+subject finds what was decided on one person, organisation or property (--kind). The
+identifier is read from standard input and hashed here, under the key of each month;
+months whose key was destroyed are named: they cannot be searched. That --actor
+asked, for --reason, is written to the registry's log before the answer is shown:
+without the identifier.
 coverage accounts for every record: published = rejected + repeated + out of every
 scope + in some scope, and decisions = permits + denials, for each partition. The
 exit code is 1 where it does not balance.
@@ -76,6 +82,7 @@ Examples:
   datafordeler audit explain --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --lang en
   datafordeler audit check proof.json --key ledger.vkey
   datafordeler audit search --data data --consumer 958935420 --outcome deny --from 2026-11-01
+  datafordeler audit subject --data data --kind person --actor "archive at oslo" --reason "request for access" --csv < id.txt
   datafordeler audit coverage --data data --dataset inntekt --from 2026-11-01 --to 2026-12-01
   datafordeler audit fields --data data --json
   datafordeler audit expiring --data data --days 30
@@ -85,17 +92,17 @@ Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
 		run: func(ctx context.Context, std stdio, args []string) error {
 			verbs := map[string]func(context.Context, stdio, []string) error{
 				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "explain": auditExplain, "export": auditExport, "status": auditStatus,
-				"search": auditSearch, "coverage": auditCoverage, "fields": auditFields, "expiring": auditExpiring,
+				"search": auditSearch, "subject": auditSubject, "coverage": auditCoverage, "fields": auditFields, "expiring": auditExpiring,
 			}
 			if len(args) == 0 {
-				return usagef("what? verify, prove, check, explain, export, status, search, coverage, fields or expiring")
+				return usagef("what? verify, prove, check, explain, export, status, search, subject, coverage, fields or expiring")
 			}
 			if args[0] == "-h" || args[0] == "--help" {
 				return flag.ErrHelp
 			}
 			verb, ok := verbs[args[0]]
 			if !ok {
-				return usagef("no verb%s: verify, prove, check, explain, export, status, search, coverage, fields or expiring", quoted(args[0]))
+				return usagef("no verb%s: verify, prove, check, explain, export, status, search, subject, coverage, fields or expiring", quoted(args[0]))
 			}
 			return verb(ctx, std, args[1:])
 		},

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //
 //	code N COMMAND…        runs a command and wants its exit code
 //	ids FILE N [SEED]      writes synthetic identity numbers, one a line
+//	person FILE PEOPLE I   writes the number of the demonstration's person I
 //	noperson PATH…         wants no valid identity number in a file or below a directory
 //	hasperson PATH…        wants one, so that noperson is known to see
 //	await URL STATUS TEXT  asks until the answer has this status and matches the text
@@ -80,6 +81,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":      scriptCode,
 			"ids":       scriptIDs,
+			"person":    scriptPerson,
 			"noperson":  func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, false) },
 			"hasperson": func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, true) },
 			"await":     scriptAwait,
@@ -149,6 +151,18 @@ func scriptIDs(ts *testscript.TestScript, _ bool, args []string) {
 		b.WriteString(synthetic.NationalID(r) + "\n")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
+}
+
+func scriptPerson(ts *testscript.TestScript, _ bool, args []string) {
+	people, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	i, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	for at, p := range synthetic.New(synthetic.Config{People: people, Seed: 1}).People() {
+		if at == i {
+			ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(p.ID+"\n"), 0o600))
+		}
+	}
 }
 
 func scriptRecords(ts *testscript.TestScript, _ bool, args []string) {
