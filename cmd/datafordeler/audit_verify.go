@@ -134,7 +134,7 @@ type verification struct {
 	Need       int             `json:"need"`
 	Uncovered  int64           `json:"uncovered"`
 	Unentered  int64           `json:"unentered"` // records of decisions that no entry names yet
-	Overlaps   int64           `json:"overlaps"` // batches labelled so
+	Overlaps   int64           `json:"overlaps"`  // batches labelled so
 	Skips      int64           `json:"skips"`
 	Seconds    float64         `json:"seconds"`
 }

@@ -211,8 +211,11 @@ func (f *Follower) CaughtUp(ctx context.Context) error {
 			behind += max(0, end-f.applied[p])
 		}
 		f.mu.Unlock()
-		if behind == 0 {
+		switch {
+		case behind == 0:
 			return nil
+		case errors.Is(err, ErrOtherLog): // no waiting mends that
+			return err
 		}
 		select {
 		case <-changed:
