@@ -155,9 +155,10 @@ flow:
   max_records: 1000
   session_timeout: %s
   transaction_timeout: %s
+store: {dsn: "sqlite:%s"}
 http: {listen: "127.0.0.1:0"}
 %s`, strings.Join(brokers, ", "), r.prefix, sourcePartitions, deliveryBuckets, filepath.Join(r.dir, "torture.keys"), window,
-		r.group, max(1, r.sessions), sessionTimeout, timeout, extra)
+		r.group, max(1, r.sessions), sessionTimeout, timeout, filepath.Join(r.dir, "decisions.db"), extra)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
