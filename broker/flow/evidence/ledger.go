@@ -202,7 +202,8 @@ func (l *Ledger) follow(ctx context.Context) {
 		}
 		for _, e := range fetches.Errors() {
 			err := fmt.Errorf("reading topic %s: %w", e.Topic, e.Err)
-			if errors.Is(e.Err, kerr.OffsetOutOfRange) { // what was folded is gone
+			var lost *kgo.ErrDataLoss // the client would go on behind what is gone
+			if errors.Is(e.Err, kerr.OffsetOutOfRange) || errors.As(e.Err, &lost) {
 				final = errors.Join(final, err)
 			} else {
 				passing = err
