@@ -69,8 +69,7 @@ func (s shortage) piece(left int64) int64 { return min(s.ahead, left/(leaseShare
 
 // shortages lists what the work needs beyond its leases, where anything is left
 // to lease. A denial for the ceiling is final only when nothing is.
-func (w *work) shortages(b *Broker, st *registry.State, dst []shortage) []shortage {
-	now := time.Now()
+func (w *work) shortages(b *Broker, st *registry.State, now time.Time, dst []shortage) []shortage {
 	for a, demand := range w.demand {
 		p := w.part
 		want := p.usage[a] + demand
@@ -83,8 +82,7 @@ func (w *work) shortages(b *Broker, st *registry.State, dst []shortage) []shorta
 
 // spend takes note of what a committed transaction has used, and adds to dst
 // the leases of which half or more is gone.
-func (p *partition) spend(b *Broker, st *registry.State, usage map[broker.AgreementID]int64, dst []shortage) []shortage {
-	now := time.Now()
+func (p *partition) spend(b *Broker, st *registry.State, now time.Time, usage map[broker.AgreementID]int64, dst []shortage) []shortage {
 	for a, n := range usage {
 		used := n - p.usage[a]
 		if used <= 0 {
@@ -223,7 +221,8 @@ func (b *Broker) leaseLoop(ctx context.Context) {
 }
 
 // grants are the leases that make up for what is short: all that is needed now,
-// as far as there is, and then what is asked ahead of need.
+// as far as there is, and then what is asked ahead of need. Nobody stands in
+// short twice.
 func grants(st *registry.State, short []shortage) []registry.Change {
 	amounts, left := make([]int64, len(short)), map[broker.AgreementID]int64{}
 	for i, s := range short {

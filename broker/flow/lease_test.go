@@ -32,6 +32,11 @@ func TestLeasesAheadStrandLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, d := range docs {
+		if d, ok := d.Body.(*broker.Dataset); ok {
+			d.Partitions = 0 // as many as the configuration says
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		st := registry.New()
 		plan, err := registry.NewPlan(st, docs, "test", time.Unix(0, 0))
@@ -63,8 +68,9 @@ func TestLeasesAheadStrandLittle(t *testing.T) {
 			parts[i] = &partition{dataset: a.Dataset, number: int32(i), usage: map[broker.AgreementID]int64{}}
 		}
 		granted := func(p *partition) int64 { return st.Granted(a.ID, p.topicID, p.number) }
-		var ahead []shortage
-		lease := func(short []shortage) {
+		asked, now := newLeaser(), time.Unix(0, 0)
+		lease := func() {
+			short, _ := asked.take()
 			if changes := grants(st, short); len(changes) > 0 {
 				foldChanges(t, st, changes...)
 			}
@@ -76,28 +82,28 @@ func TestLeasesAheadStrandLittle(t *testing.T) {
 		}
 		transaction := func(p *partition, demand int64) (denied bool) {
 			w := &work{part: p, demand: map[broker.AgreementID]int64{a.ID: demand}}
-			if short := w.shortages(b, st, nil); len(short) > 0 {
-				lease(append(short, ahead...))
-				ahead = nil
+			if short := w.shortages(b, st, now, nil); len(short) > 0 {
+				asked.ask(short, true)
+				lease()
 			}
 			used := min(demand, granted(p)-p.usage[a.ID])
 			if used < demand && st.Unleased(a.ID) > 0 {
 				t.Fatalf("denied for the ceiling while %d are left", st.Unleased(a.ID))
 			}
 			usage := map[broker.AgreementID]int64{a.ID: p.usage[a.ID] + used}
-			ahead = p.spend(b, st, usage, ahead)
+			asked.ask(p.spend(b, st, now, usage, nil), false)
 			p.usage = usage
 			return used < demand
 		}
 		for range rapid.IntRange(0, 60).Draw(t, "transactions") {
-			p := rapid.SampledFrom(parts).Draw(t, "partition")
+			p := parts[rapid.IntRange(0, len(parts)-1).Draw(t, "partition")]
+			now = now.Add(rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second, time.Minute}).Draw(t, "after"))
 			transaction(p, rapid.Int64Range(1, 1+ceiling/20).Draw(t, "demand"))
 			if rapid.Bool().Draw(t, "gathered") {
-				lease(ahead)
-				ahead = nil
+				lease()
 			}
 		}
-		last := rapid.SampledFrom(parts).Draw(t, "last")
+		last := parts[rapid.IntRange(0, len(parts)-1).Draw(t, "last")]
 		for !transaction(last, 1+ceiling/50) {
 		}
 		var used, unused int64

@@ -108,7 +108,7 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 		p.committed, p.stored, p.last = in.revision, true, in.now
 		usage := maps.Clone(w.batch.Usage())
 		if len(usage) > 0 {
-			b.control.View(func(st *registry.State) { short = p.spend(b, st, usage, short) })
+			b.control.View(func(st *registry.State) { short = p.spend(b, st, time.Now(), usage, short) })
 		}
 		p.usage = usage
 		p.marks, _ = floor(append(p.marks, written[w].mark), p.window.Floor(p.next))
@@ -234,7 +234,7 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 			return
 		}
 		for _, w := range works {
-			short = w.shortages(b, st, short)
+			short = w.shortages(b, st, time.Now(), short)
 		}
 	})
 	return in, short, err
