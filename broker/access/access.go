@@ -1,0 +1,156 @@
+// Package access answers two questions of every request: who is calling, and may
+// they do this. Who calls is proven by a token: Maskinporten's for an
+// organisation, ID-porten's for a citizen. What a caller may do follows from what
+// the registry says of its organisation, never from what the token's client is
+// called.
+//
+// # Which errand, where
+//
+//   - the words that everything else uses: this file.
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"datafordeler/broker"
+)
+
+// Caller is who calls, as a verified token says.
+type Caller struct {
+	// Organisation is for whom the call is made: Maskinporten's consumer. Empty
+	// for a citizen.
+	Organisation broker.OrgNumber
+	// Supplier is who makes the call on its behalf; empty when it does so itself.
+	Supplier broker.OrgNumber
+	// Client is the token's client_id: for logs, rates and mailboxes, never a
+	// reason to let anybody in.
+	Client string
+	// Scopes are the token's scopes.
+	Scopes []string
+	// Person is the citizen who is logged in by ID-porten.
+	Person Person
+	// Expires is when the token ends. Streams end with it.
+	Expires time.Time
+}
+
+// Person is a citizen's identity number. It never prints: read it with Number.
+type Person struct{ number string }
+
+// NewPerson wraps an identity number that a verified token names.
+func NewPerson(number string) Person { return Person{number} }
+
+// Number is the identity number itself: for hashing, at once, and nothing else.
+func (p Person) Number() string { return p.number }
+
+// IsZero reports that there is no citizen.
+func (p Person) IsZero() bool { return p.number == "" }
+
+// String hides the number from logs and errors.
+func (p Person) String() string { return "(a person)" }
+
+// GoString hides the number from %#v.
+func (p Person) GoString() string { return "access.Person(hidden)" }
+
+// MarshalText refuses: a person's number is never encoded by accident.
+func (p Person) MarshalText() ([]byte, error) {
+	return nil, errors.New("access: a person's number is not to be written")
+}
+
+// Acting is the organisation whose hands make the call: the supplier where there
+// is one.
+func (c Caller) Acting() broker.OrgNumber {
+	if c.Supplier != "" {
+		return c.Supplier
+	}
+	return c.Organisation
+}
+
+// HasScope reports whether the token has the scope.
+func (c Caller) HasScope(scope string) bool { return slices.Contains(c.Scopes, scope) }
+
+// Actor names the caller in control events and logs. It holds no person's number.
+func (c Caller) Actor() string {
+	switch {
+	case c.Organisation == "" && c.Person.IsZero():
+		return "nobody"
+	case c.Organisation == "":
+		return "a citizen"
+	case c.Supplier != "":
+		return fmt.Sprintf("organisation %s by supplier %s (client %s)", c.Organisation, c.Supplier, c.Client)
+	}
+	return fmt.Sprintf("organisation %s (client %s)", c.Organisation, c.Client)
+}
+
+// Action is what a caller wants to do. Each endpoint names one.
+type Action string
+
+// The actions. Those on a dataset, mailbox, subscription or agreement are judged
+// for the one that the request names.
+const (
+	// ReadSelf is to see what the broker knows of the caller: any valid token.
+	ReadSelf Action = "self.read"
+	// ReadCatalogue is to see which datasets there are and what they hold: any
+	// organisation.
+	ReadCatalogue Action = "catalogue.read"
+	// PublishRecords is a provider's, on a dataset of its own.
+	PublishRecords Action = "records.publish"
+	// ReadRejections is a provider's, on a dataset of its own.
+	ReadRejections Action = "rejections.read"
+	// Receive is a consumer's or its supplier's, on a mailbox of its own.
+	Receive Action = "mailbox.receive"
+	// LookUp is a consumer's or its supplier's, under an agreement of its own.
+	LookUp Action = "subject.lookup"
+	// Audit is an auditor's: to search and explain all decisions, and to read the
+	// ledger.
+	Audit Action = "decisions.audit"
+	// AuditOwn is a provider's or a consumer's: the decisions that it is party to.
+	AuditOwn Action = "decisions.read"
+	// AuditSubject is an auditor's: who got one subject's data.
+	AuditSubject Action = "decisions.subject"
+	// Operate is an operator's: the registry, mailboxes of others, the freeze switch.
+	Operate Action = "broker.operate"
+)
+
+// Actions are all of them.
+var Actions = []Action{ReadSelf, ReadCatalogue, PublishRecords, ReadRejections, Receive, LookUp, Audit, AuditOwn, AuditSubject, Operate}
+
+// Resource is what the action is on. What does not apply is empty.
+type Resource struct {
+	Dataset      broker.DatasetID
+	Mailbox      broker.MailboxID
+	Agreement    broker.AgreementID
+	Subscription broker.SubscriptionID
+}
+
+// TokenError says that a request has no token that counts: HTTP's 401.
+type TokenError struct {
+	// Missing is true when there was none at all.
+	Missing bool
+	// Why is for the caller: what to do about it. It never repeats the token.
+	Why string
+}
+
+func (e *TokenError) Error() string { return e.Why }
+
+// Refusal says that a caller may not do this: HTTP's 403. It reads the same
+// whether the thing is another's or does not exist.
+type Refusal struct {
+	Action Action
+	Why    string
+}
+
+func (e *Refusal) Error() string { return e.Why }
+
+// Guard is what stands in every door.
+type Guard interface {
+	// Identify verifies what stands in the Authorization header. Its error is a
+	// *TokenError, or another when it could not be found out: nobody comes in then.
+	Identify(ctx context.Context, authorization string) (Caller, error)
+	// Allow says whether the caller may do it. Its error is a *Refusal, or another
+	// when it could not be found out: nobody comes in then.
+	Allow(ctx context.Context, c Caller, a Action, r Resource) error
+}

@@ -1,0 +1,208 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"datafordeler/broker/access"
+)
+
+// Config is the HTTP API's part of the configuration.
+type Config struct {
+	// Listen is host:port of the HTTP API; "" turns it off. Beyond this machine it
+	// wants a certificate, or a proxy before it that has one.
+	Listen string `yaml:"listen"`
+	// Certificate and Key are PEM files, for HTTPS. Without them it is HTTP.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	// RatePerSecond is how many requests a second one client may make; 0 is no limit.
+	RatePerSecond float64 `yaml:"rate_per_second"`
+	// Burst is how many it may make at once.
+	Burst int `yaml:"burst"`
+	// BodyBytes is how long a request's body may be, where its operation has no
+	// limit of its own.
+	BodyBytes int64 `yaml:"body_bytes"`
+	// DrainTimeout is how long requests under way may take when the server stops.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// Defaults are for one instance on this machine.
+func Defaults() Config {
+	return Config{RatePerSecond: 200, Burst: 400, BodyBytes: 1 << 20, DrainTimeout: 10 * time.Second}
+}
+
+// Check lists what is wrong.
+func (c Config) Check() error {
+	switch {
+	case (c.Certificate == "") != (c.Key == ""):
+		return errors.New("api.certificate and api.key belong together: give both, or neither")
+	case c.RatePerSecond < 0:
+		return errors.New("api.rate_per_second is below 0; 0 is no limit")
+	case c.RatePerSecond > 0 && c.Burst < 1:
+		return errors.New("api.burst must be 1 or more where there is a rate")
+	case c.BodyBytes < 1:
+		return errors.New("api.body_bytes must be 1 or more")
+	case c.DrainTimeout <= 0:
+		return errors.New("api.drain_timeout must be above 0")
+	}
+	return nil
+}
+
+// Metrics are the API's collectors.
+type Metrics struct {
+	Requests *prometheus.CounterVec   // operation, status
+	Seconds  *prometheus.HistogramVec // operation
+	InFlight prometheus.Gauge
+}
+
+func newMetrics() Metrics {
+	return Metrics{
+		Requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "datafordeler_http_requests_total", Help: "Requests of the HTTP API, by operation and status.",
+		}, []string{"operation", "status"}),
+		Seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "datafordeler_http_request_seconds", Help: "Seconds until a request was answered in full.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"operation"}),
+		InFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "datafordeler_http_requests_in_flight", Help: "Requests of the HTTP API that are being answered.",
+		}),
+	}
+}
+
+// Options are what a server needs.
+type Options struct {
+	Config  Config
+	Guard   access.Guard
+	Log     *slog.Logger
+	Version string // of the program, for the API's document
+}
+
+// Server is the HTTP API of one instance.
+type Server struct {
+	config    Config
+	guard     access.Guard
+	log       *slog.Logger
+	metrics   Metrics
+	gate      *gate
+	api       huma.API
+	clients   *limiter
+	strangers *limiter
+	draining  chan struct{}
+	server    *http.Server
+	addr      string
+	ended     chan error
+}
+
+// New makes a server with the operations that every broker has. Add the others
+// before Start.
+func New(o Options) *Server {
+	problems()
+	s := &Server{
+		config: o.Config, guard: o.Guard, log: o.Log, metrics: newMetrics(),
+		clients:   newLimiter(o.Config.RatePerSecond, o.Config.Burst, 10_000),
+		strangers: newLimiter(10*o.Config.RatePerSecond, 10*o.Config.Burst, 10_000), // many clients may stand behind one address
+		draining:  make(chan struct{}), ended: make(chan error, 1),
+	}
+	s.gate = &gate{server: s, mux: http.NewServeMux(), rules: map[string]Rule{}}
+	config := huma.DefaultConfig("Datafordeler", o.Version)
+	config.Info.Description = "Publish, receive, look up and audit. Who may do what follows from the registry; the token says who calls."
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.CreateHooks = nil // no links to schemas in answers
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "an access token of Maskinporten, or an id token of ID-porten"},
+	}
+	s.api = humago.New(s.gate, config)
+	s.registerSelf()
+	return s
+}
+
+// API is the document and its operations.
+func (s *Server) API() huma.API { return s.api }
+
+// Collectors are for main to register.
+func (s *Server) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.metrics.Requests, s.metrics.Seconds, s.metrics.InFlight}
+}
+
+// Draining closes when the server is about to stop: whoever waits for news answers
+// with what there is.
+func (s *Server) Draining() <-chan struct{} { return s.draining }
+
+// Handler is all of the API, for tests.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, pattern := s.gate.mux.Handler(r)
+		if pattern == "" {
+			// One answer for no such path and no such method, in the form of all others.
+			s.unknown(w, r)
+			return
+		}
+		s.gate.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	s.metrics.Requests.WithLabelValues("none", "404").Inc()
+	writeProblem(w, NewProblem(http.StatusNotFound, "there is no such operation; /openapi.json lists them all"))
+}
+
+// Start listens, so that a bad address is an error at once, and serves until Close.
+func (s *Server) Start() error {
+	if s.config.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("api.listen: %w; choose a free address, or \"\" for none", err)
+	}
+	s.server = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.config.Certificate != "" {
+		cert, err := tls.LoadX509KeyPair(s.config.Certificate, s.config.Key)
+		if err != nil {
+			_ = l.Close()
+			return fmt.Errorf("api.certificate and api.key: %w", err)
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	s.addr = l.Addr().String()
+	go func() { s.ended <- s.server.Serve(l) }()
+	return nil
+}
+
+// Addr is where it listens, after Start.
+func (s *Server) Addr() string { return s.addr }
+
+// Close takes no new request, lets those under way end, and returns.
+func (s *Server) Close() error {
+	close(s.draining)
+	if s.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
+	defer cancel()
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = fmt.Errorf("api: requests were cut off after api.drain_timeout: %w", errors.Join(err, s.server.Close()))
+	}
+	if ended := <-s.ended; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}
