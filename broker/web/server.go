@@ -17,47 +17,6 @@ import (
 	"datafordeler/broker/access"
 )
 
-// Config is the HTTP API's part of the configuration.
-type Config struct {
-	// Listen is host:port of the HTTP API; "" turns it off. Beyond this machine it
-	// wants a certificate, or a proxy before it that has one.
-	Listen string `yaml:"listen"`
-	// Certificate and Key are PEM files, for HTTPS. Without them it is HTTP.
-	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
-	// RatePerSecond is how many requests a second one client may make; 0 is no limit.
-	RatePerSecond float64 `yaml:"rate_per_second"`
-	// Burst is how many it may make at once.
-	Burst int `yaml:"burst"`
-	// BodyBytes is how long a request's body may be, where its operation has no
-	// limit of its own.
-	BodyBytes int64 `yaml:"body_bytes"`
-	// DrainTimeout is how long requests under way may take when the server stops.
-	DrainTimeout time.Duration `yaml:"drain_timeout"`
-}
-
-// Defaults are for one instance on this machine.
-func Defaults() Config {
-	return Config{RatePerSecond: 200, Burst: 400, BodyBytes: 1 << 20, DrainTimeout: 10 * time.Second}
-}
-
-// Check lists what is wrong.
-func (c Config) Check() error {
-	switch {
-	case (c.Certificate == "") != (c.Key == ""):
-		return errors.New("api.certificate and api.key belong together: give both, or neither")
-	case c.RatePerSecond < 0:
-		return errors.New("api.rate_per_second is below 0; 0 is no limit")
-	case c.RatePerSecond > 0 && c.Burst < 1:
-		return errors.New("api.burst must be 1 or more where there is a rate")
-	case c.BodyBytes < 1:
-		return errors.New("api.body_bytes must be 1 or more")
-	case c.DrainTimeout <= 0:
-		return errors.New("api.drain_timeout must be above 0")
-	}
-	return nil
-}
-
 // Metrics are the API's collectors.
 type Metrics struct {
 	Requests *prometheus.CounterVec   // operation, status

@@ -17,6 +17,7 @@ import (
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/kafka"
+	"datafordeler/broker/web"
 )
 
 //go:generate go test -run ^TestConfigurationDoc$ -update .
@@ -38,6 +39,8 @@ type Config struct {
 	Ledger evidence.Config `yaml:"ledger"`
 	// Store is the read model: every decision in tables, to be searched.
 	Store Store `yaml:"store"`
+	// API is the HTTP API: to publish, receive, look up and audit.
+	API web.Config `yaml:"api"`
 	// HTTP is where /metrics, /healthz and /readyz are served.
 	HTTP HTTP `yaml:"http"`
 	// Log is what is written on standard error.
@@ -102,6 +105,7 @@ func defaultConfig() Config {
 		Intake: intake.Defaults(),
 		Flow:   flow.Defaults(),
 		Ledger: evidence.Defaults(),
+		API:    web.Defaults(),
 		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
 		Log:    Log{Level: "info", Format: "text"},
 	}
@@ -136,7 +140,7 @@ func (c Config) Validate() error {
 	for _, part := range []struct {
 		key string
 		err error
-	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}} {
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}, {"api", c.API.Validate()}} {
 		for _, err := range each(part.err) {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}

@@ -32,6 +32,7 @@ var configSources = map[string]string{
 	"datafordeler/broker/kafka":     "../../broker/kafka/config.go",
 	"datafordeler/broker/intake":    "../../broker/intake/intake.go",
 	"datafordeler/broker/flow":      "../../broker/flow/config.go",
+	"datafordeler/broker/web":       "../../broker/web/config.go",
 
 	"datafordeler/broker/flow/evidence": "../../broker/flow/evidence/config.go",
 }

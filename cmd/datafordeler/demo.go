@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,12 +122,22 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	read := n.newFollowing()
-	web, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, append(book.collectors(), read.collectors()...)...)
+	api, err := n.newDoors(d.broker)
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
-	defer web.close()
+	probes, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, slices.Concat(book.collectors(), read.collectors(), api.collectors())...)
+	if err != nil {
+		book.ledger.Close()
+		return err
+	}
+	defer probes.close()
+	if err := api.open(); err != nil {
+		book.ledger.Close()
+		return err
+	}
+	defer api.close()
 	sequencing, stopSequencing := context.WithCancel(life)
 	left, followed := book.run(sequencing), read.run(sequencing)
 
@@ -149,7 +160,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 		err = read.settle(ctx, 5*time.Minute)
 	}
 	if err == nil && !*once {
-		fmt.Fprintf(std.out, "\nStill running: http://%s/metrics, /healthz. Publishing gently; end with Ctrl-C.\n", web.addr)
+		fmt.Fprintf(std.out, "\nStill running: http://%s/metrics, /healthz. Publishing gently; end with Ctrl-C.\n", probes.addr)
 		err = d.goOn(ctx)
 	}
 	stop()

@@ -14,6 +14,7 @@ import (
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/flow/readmodel"
+	"datafordeler/broker/web"
 )
 
 var (
@@ -27,7 +28,8 @@ func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	metrics := map[string][]string{}
 	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
-	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors()) {
+	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors(),
+		web.New(web.Options{}).Collectors()) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)
@@ -178,7 +180,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,13 +75,23 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	}
 	b := n.newBroker(book)
 	read := n.newFollowing()
-	web, err := serveHTTP(cfg.HTTP.Listen, b, n.control, append(book.collectors(), read.collectors()...)...)
+	api, err := n.newDoors(b)
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
-	defer web.close()
-	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", web.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
+	probes, err := serveHTTP(cfg.HTTP.Listen, b, n.control, slices.Concat(book.collectors(), read.collectors(), api.collectors())...)
+	if err != nil {
+		book.ledger.Close()
+		return err
+	}
+	defer probes.close()
+	if err := api.open(); err != nil {
+		book.ledger.Close()
+		return err
+	}
+	defer api.close()
+	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", probes.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
 	// It sequences until the last transaction has ended, and signs that too if it can.
 	sequencing, stop := context.WithCancel(life)
 	left, followed := book.run(sequencing), read.run(sequencing)
@@ -109,16 +120,16 @@ func (n *node) newBroker(b *book) *flow.Broker {
 	return flow.New(o)
 }
 
-// web is the small HTTP server beside a running broker.
-type web struct {
+// probes is the small HTTP server for those who run a broker: health and metrics.
+type probes struct {
 	server *http.Server
 	addr   string
 }
 
 // serveHTTP listens before it returns, so that a bad address is an error at once.
-func serveHTTP(listen string, b *flow.Broker, control *flow.Control, more ...prometheus.Collector) (*web, error) {
+func serveHTTP(listen string, b *flow.Broker, control *flow.Control, more ...prometheus.Collector) (*probes, error) {
 	if listen == "" {
-		return &web{}, nil
+		return &probes{}, nil
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -159,7 +170,7 @@ func serveHTTP(listen string, b *flow.Broker, control *flow.Control, more ...pro
 			panic(err) // the listener is ours and open: only a bug ends it
 		}
 	}()
-	return &web{server: s, addr: l.Addr().String()}, nil
+	return &probes{server: s, addr: l.Addr().String()}, nil
 }
 
 func health(w http.ResponseWriter, status int, why string) {
@@ -171,11 +182,11 @@ func health(w http.ResponseWriter, status int, why string) {
 	}{status == http.StatusOK, why})
 }
 
-func (w *web) close() {
-	if w.server == nil {
+func (p *probes) close() {
+	if p.server == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = w.server.Shutdown(ctx)
+	_ = p.server.Shutdown(ctx)
 }

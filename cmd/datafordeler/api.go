@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"datafordeler/broker/access"
+	"datafordeler/broker/flow"
+	"datafordeler/broker/web"
+)
+
+// doors are the endpoints of a running instance. Each party's stand in a file of
+// their own, api_*.go, which hands broker/web what it may ask of the broker.
+type doors struct {
+	node   *node
+	broker *flow.Broker
+	server *web.Server // nil where api.listen is ""
+}
+
+// newDoors makes the HTTP API of an instance; open starts it.
+func (n *node) newDoors(b *flow.Broker) (*doors, error) {
+	d := &doors{node: n, broker: b}
+	if n.cfg.API.Listen == "" {
+		return d, nil
+	}
+	guard, err := n.newGuard()
+	if err != nil {
+		return nil, err
+	}
+	d.server = web.New(web.Options{Config: n.cfg.API, Guard: guard, Log: n.log, Version: version()})
+	return d, nil
+}
+
+func (n *node) newGuard() (access.Guard, error) {
+	return nil, errors.New("access.issuers: nobody could come in; name the issuers whose tokens count, or turn the API off (api.listen: \"\")")
+}
+
+func (d *doors) collectors() []prometheus.Collector {
+	if d.server == nil {
+		return nil
+	}
+	return d.server.Collectors()
+}
+
+func (d *doors) open() error {
+	if d.server == nil {
+		return nil
+	}
+	if err := d.server.Start(); err != nil {
+		return err
+	}
+	d.node.log.Info("the HTTP API is open", "address", d.server.Addr())
+	return nil
+}
+
+func (d *doors) close() {
+	if d.server == nil {
+		return
+	}
+	if err := d.server.Close(); err != nil {
+		d.node.log.Warn("closing the HTTP API", "err", err)
+	}
+}
+
+// version is the program's own, as the build names it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
