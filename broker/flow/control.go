@@ -34,6 +34,7 @@ type Control struct {
 	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
 	closed  bool
 
+	latest    latest
 	appending chan struct{} // held by the one that appends
 	id        string        // transactional, of the writer
 	done      chan struct{}
