@@ -30,6 +30,7 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 		return nil, err
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: guard, Log: n.log, Version: version()})
+	d.server.RegisterTopics(n.describeTopics)
 	return d, nil
 }
 

@@ -42,6 +42,7 @@ func commands() []command {
 		keysCommand(),
 		retentionCommand(),
 		benchCommand(),
+		asyncapiCommand(),
 		configCommand(),
 	}
 }
