@@ -1,11 +1,13 @@
 // Package kafka is how the broker reaches Kafka: configuration, clients, the
 // names and settings of topics, and the embedded engine.
 //
-// Three errands, three places to start:
+// Errands, and where to start:
 //
 //   - connecting: [Open] gives an [Engine], [Engine.NewClient] a client of it;
 //   - topics: [Topics] names them, the Spec methods of [Config] say how they
 //     are set, [EnsureTopics] makes them so;
+//   - reading committed records: [Engine.Reader] and [Engine.Each]; [Engine.Tail]
+//     where many read the same partitions;
 //   - what happens at a kill: repair.go, and docs/decisions/0003.
 //
 // Two engines stand behind the same protocol. Apache Kafka is for production.
