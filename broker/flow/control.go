@@ -302,7 +302,7 @@ func (c *Control) Log(ctx context.Context, fn func(offset int64, e registry.Even
 	end := c.next
 	c.mu.RUnlock()
 	state := registry.New()
-	return read(ctx, c.engine, c.topic, 0, 0, end, func(r *kgo.Record) error {
+	return c.engine.Each(ctx, kafka.Span{Topic: c.topic, To: end}, func(r *kgo.Record) error {
 		e, err := registry.Decode(r.Value)
 		if err != nil {
 			return err

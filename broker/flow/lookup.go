@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -20,20 +19,11 @@ func Covering(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, da
 		return err
 	}
 	defer adm.Close()
-	topic := topics.Decisions()
-	starts, err := kafka.Starts(ctx, adm, topic)
+	spans, err := kafka.Spans(ctx, adm, topics.Decisions())
 	if err != nil {
 		return err
 	}
-	ends, err := kafka.CommittedEnds(ctx, adm, topic)
-	if err != nil {
-		return err
-	}
-	if len(ends[topic]) == 0 {
-		return fmt.Errorf("topic %s has no partitions", topic)
-	}
-	number := partition % int32(len(ends[topic]))
-	return read(ctx, engine, topic, number, starts[topic][number], ends[topic][number], func(r *kgo.Record) error {
+	return engine.Each(ctx, spans[int(partition)%len(spans)], func(r *kgo.Record) error {
 		h, err := deliver.Peek(r.Value)
 		if err != nil || h.Dataset != dataset || h.Partition != partition || offset < h.First || offset > h.Last {
 			return err

@@ -83,16 +83,12 @@ func each(ctx context.Context, engine *kafka.Engine, topic string, fn func(*kgo.
 		return err
 	}
 	defer adm.Close()
-	starts, err := kafka.Starts(ctx, adm, topic)
+	spans, err := kafka.Spans(ctx, adm, topic)
 	if err != nil {
 		return err
 	}
-	ends, err := kafka.CommittedEnds(ctx, adm, topic)
-	if err != nil {
-		return err
-	}
-	for p, end := range ends[topic] {
-		if err := read(ctx, engine, topic, p, starts[topic][p], end, fn); err != nil {
+	for _, span := range spans {
+		if err := engine.Each(ctx, span, fn); err != nil {
 			return err
 		}
 	}

@@ -183,7 +183,7 @@ func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (
 		return nil, err
 	}
 	number := p.number % int32(len(ends[topic]))
-	err = read(ctx, s.broker.engine, topic, number, from, ends[topic][number], func(r *kgo.Record) error {
+	err = s.broker.engine.Each(ctx, kafka.Span{Topic: topic, Partition: number, From: from, To: ends[topic][number]}, func(r *kgo.Record) error {
 		h, _, err := deliver.DecodeHeader(r.Value)
 		if err != nil {
 			return stop(err)
@@ -218,7 +218,8 @@ func (s *session) readWindow(ctx context.Context, p *partition, from int64, reje
 		return stop(fmt.Errorf("dataset %s: %w", p.dataset, errors.Join(errors.New("its declaration cannot be used"), err)))
 	}
 	var doc jsondoc.Doc
-	return read(ctx, s.broker.engine, p.topic, p.number, from, p.next, func(r *kgo.Record) error {
+	span := kafka.Span{Topic: p.topic, Partition: p.number, From: from, To: p.next, ID: kadm.TopicID(p.topicID)}
+	return s.broker.engine.Each(ctx, span, func(r *kgo.Record) error {
 		if rejected[r.Offset] {
 			return nil
 		}
@@ -231,46 +232,4 @@ func (s *session) readWindow(ctx context.Context, p *partition, from int64, reje
 		}
 		return nil
 	})
-}
-
-// read calls fn for the committed records of [from, to) of a partition.
-func read(ctx context.Context, engine *kafka.Engine, topic string, number int32, from, to int64, fn func(*kgo.Record) error) error {
-	if from >= to {
-		return nil
-	}
-	client, err := engine.NewClient(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {number: kgo.NewOffset().At(from)}}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // so that the position reaches the end even where no record does
-	)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	for {
-		fetches := client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for _, e := range fetches.Errors() {
-			return fmt.Errorf("reading %s/%d from offset %d: %w", topic, number, from, e.Err)
-		}
-		var last int64 = -1
-		var failed error
-		fetches.EachRecord(func(r *kgo.Record) {
-			last = r.Offset
-			if failed == nil && r.Offset < to && !r.Attrs.IsControl() {
-				if failed = fn(r); failed != nil {
-					failed = fmt.Errorf("%s/%d offset %d: %w", topic, number, r.Offset, failed)
-				}
-			}
-		})
-		if failed != nil {
-			return failed
-		}
-		if last >= to-1 {
-			return nil
-		}
-	}
 }

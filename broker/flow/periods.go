@@ -49,7 +49,8 @@ func InPeriod(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, mo
 				return
 			}
 		}
-		err = read(ctx, engine, topic, o.Partition, o.Offset, min(last.Offset, ends[topic][o.Partition]), func(r *kgo.Record) error {
+		span := kafka.Span{Topic: topic, Partition: o.Partition, From: o.Offset, To: min(last.Offset, ends[topic][o.Partition])}
+		err = engine.Each(ctx, span, func(r *kgo.Record) error {
 			h, err := deliver.Peek(r.Value)
 			if err == nil && h.Period == period {
 				batches++

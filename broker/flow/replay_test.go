@@ -13,6 +13,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
+	"datafordeler/broker/kafka"
 	"datafordeler/broker/jsondoc"
 	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
@@ -63,7 +64,7 @@ func (h *harness) replay() int {
 		p := &partition{topic: h.topics.Source(string(head.Dataset)), dataset: head.Dataset, topicID: head.TopicID,
 			number: head.Partition, next: head.First, window: windows[at], usage: head.Usage}
 		work := &work{part: p}
-		if err := read(ctx, h.engine, p.topic, p.number, head.First, head.Last+1, func(r *kgo.Record) error {
+		if err := h.engine.Each(ctx, kafka.Span{Topic: p.topic, Partition: p.number, From: head.First, To: head.Last + 1}, func(r *kgo.Record) error {
 			work.records = append(work.records, r)
 			return nil
 		}); err != nil {

@@ -164,7 +164,8 @@ func TestEvidenceHoldsDeliveries(t *testing.T) {
 		t.Errorf("evidence was told of decisions in %d partitions, want 1", len(e.decided))
 	}
 	for partition, offset := range e.decided {
-		if err := read(s.ctx, s.engine, s.topics.Decisions(), partition, offset, offset+1, func(*kgo.Record) error { e.read++; return nil }); err != nil || e.read != 1 {
+		span := kafka.Span{Topic: s.topics.Decisions(), Partition: partition, From: offset, To: offset + 1}
+		if err := s.engine.Each(s.ctx, span, func(*kgo.Record) error { e.read++; return nil }); err != nil || e.read != 1 {
 			t.Errorf("evidence was told of decisions at %d/%d, where %d stand: %v", partition, offset, e.read, err)
 		}
 	}
