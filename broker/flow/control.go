@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"datafordeler/broker"
@@ -22,7 +21,7 @@ import (
 type Control struct {
 	engine *kafka.Engine
 	topic  string
-	client *kgo.Client
+	reader *kafka.Reader
 	log    *slog.Logger
 
 	mu      sync.RWMutex    // guards all below
@@ -46,25 +45,23 @@ const fateKept = 200_000
 // OpenControl folds the control topic up to its present end, and goes on
 // folding until ctx ends. The topic must exist.
 func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, log *slog.Logger) (*Control, error) {
-	client, err := engine.NewClient(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topics.Control(): {0: kgo.NewOffset().At(0)}}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // an event that is gone must not be skipped
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // they move next up to the end
-		kgo.FetchMaxWait(time.Second),
-	)
+	adm, err := engine.Admin()
+	if err != nil {
+		return nil, err
+	}
+	defer adm.Close()
+	ends, err := kafka.CommittedEnds(ctx, adm, topics.Control())
+	if err != nil {
+		return nil, fmt.Errorf("reading where topic %s ends: %w", topics.Control(), err)
+	}
+	reader, err := engine.Reader([]kafka.Span{{Topic: topics.Control(), To: kafka.Follow}}, kgo.FetchMaxWait(time.Second))
 	if err != nil {
 		return nil, err
 	}
 	c := &Control{
-		engine: engine, topic: topics.Control(), client: client, log: log,
+		engine: engine, topic: topics.Control(), reader: reader, log: log,
 		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}),
 		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
-	}
-	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(client), c.topic)
-	if err != nil {
-		client.Close()
-		return nil, fmt.Errorf("reading where topic %s ends: %w", c.topic, err)
 	}
 	go c.follow(ctx)
 	if err := c.await(ctx, func() bool { return c.next >= ends[c.topic][0] }); err != nil {
@@ -76,7 +73,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 
 // Close stops folding and appending.
 func (c *Control) Close() {
-	c.client.Close()
+	c.reader.Close()
 	<-c.done
 	c.mu.Lock()
 	writer := c.writer
@@ -144,41 +141,26 @@ func (c *Control) await(ctx context.Context, ready func() bool) error {
 // closes, or at an event that it must not skip.
 func (c *Control) follow(ctx context.Context) {
 	defer close(c.done)
-	fail := func(err error) {
-		c.mu.Lock()
-		c.err = err
-		close(c.changed)
-		c.changed = make(chan struct{})
-		c.mu.Unlock()
-	}
 	for {
-		fetches := c.client.PollFetches(ctx)
-		if fetches.IsClientClosed() || ctx.Err() != nil {
-			fail(errors.New("the control reader was closed"))
-			return
-		}
-		for _, e := range fetches.Errors() {
-			fail(fmt.Errorf("reading topic %s: %w", e.Topic, e.Err))
-			return
+		records, err := c.reader.Poll(ctx, 0)
+		if ctx.Err() != nil {
+			err = errors.New("the control reader was closed")
 		}
 		c.mu.Lock()
-		var err error
-		fetches.EachRecord(func(r *kgo.Record) {
-			if err != nil || r.Offset < c.next {
-				return
-			}
-			if !r.Attrs.IsControl() {
+		for _, r := range records {
+			if err == nil {
 				err = c.fold(r)
 			}
 			if err == nil {
 				c.next = r.Offset + 1
 			}
-		})
+		}
+		if err == nil {
+			c.next = c.reader.Next(c.topic, 0) // over markers, too
+		}
+		c.err = err
 		close(c.changed)
 		c.changed = make(chan struct{})
-		if err != nil {
-			c.err = err
-		}
 		c.mu.Unlock()
 		if err != nil {
 			return

@@ -13,8 +13,8 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
-	"datafordeler/broker/kafka"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/kafka"
 	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
 )
