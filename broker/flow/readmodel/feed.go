@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -39,10 +39,8 @@ type feed struct {
 	store   *store.Store
 	control *flow.Control
 	topic   string
-	client  *kgo.Client
+	reader  *kafka.Reader
 	from    map[int32]int64 // what the next batch of a partition answers for
-	read    map[int32]int64 // offset after the last one read, markers included
-	until   map[int32]int64 // what lies from here on is not applied; nil is no end
 
 	batches   []store.Batch
 	decisions int
@@ -50,8 +48,9 @@ type feed struct {
 	newest    time.Time // the latest time of a batch among them
 }
 
-// openFeed begins where the read model stands. The caller closes it.
-func openFeed(ctx context.Context, o *Options, s *store.Store) (*feed, error) {
+// openFeed begins where the read model stands, and reads up to given ends, or for
+// ever where they are nil. The caller closes it.
+func openFeed(ctx context.Context, o *Options, s *store.Store, ends map[int32]int64) (*feed, error) {
 	f := &feed{store: s, control: o.Control, topic: o.Topics.Decisions()}
 	adm, err := o.Engine.Admin()
 	if err != nil {
@@ -64,8 +63,15 @@ func openFeed(ctx context.Context, o *Options, s *store.Store) (*feed, error) {
 	if err := f.sameLog(ctx, o.Engine); err != nil {
 		return nil, err
 	}
-	f.read = maps.Clone(f.from)
-	f.client, err = reader(o.Engine, f.topic, f.from)
+	var spans []kafka.Span
+	for p, from := range f.from {
+		span := kafka.Span{Topic: f.topic, Partition: p, From: from, To: kafka.Follow}
+		if ends != nil {
+			span.To = ends[p]
+		}
+		spans = append(spans, span)
+	}
+	f.reader, err = o.Engine.Reader(spans, kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(4<<20))
 	return f, err
 }
 
@@ -98,21 +104,6 @@ func startAt(ctx context.Context, adm *kadm.Client, topic string, s *store.Store
 	return from, nil
 }
 
-// reader reads partitions of a topic from given offsets, committed records only.
-func reader(engine *kafka.Engine, topic string, from map[int32]int64) (*kgo.Client, error) {
-	offsets := map[int32]kgo.Offset{}
-	for p, at := range from {
-		offsets[p] = kgo.NewOffset().At(at)
-	}
-	return engine.NewClient(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // so that the position reaches the end even where no record does
-		kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(4<<20),
-	)
-}
-
 // sameLog looks the newest decision that the read model holds up in the log. A data
 // directory that was made anew beside an old read model shows here, before the two
 // are mixed.
@@ -122,30 +113,20 @@ func (f *feed) sameLog(ctx context.Context, engine *kafka.Engine) error {
 		return err
 	}
 	hit := page.Hits[0]
-	client, err := reader(engine, f.topic, map[int32]int64{hit.Place.Partition: hit.Place.Offset})
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	fetches := client.PollRecords(ctx, 1)
-	if err := fetches.Err(); err != nil {
-		return fmt.Errorf("reading %s/%d from offset %d: %w", f.topic, hit.Place.Partition, hit.Place.Offset, err)
-	}
 	found := false
-	fetches.EachRecord(func(r *kgo.Record) {
-		if r.Offset != hit.Place.Offset || r.Attrs.IsControl() {
-			return
-		}
+	span := kafka.Span{Topic: f.topic, Partition: hit.Place.Partition, From: hit.Place.Offset, To: hit.Place.Offset + 1}
+	err = engine.Each(ctx, span, func(r *kgo.Record) error {
 		index := 0
-		_, err = deliver.Decode(r.Value, func(d *broker.Decision) error {
+		_, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
 			if index == hit.Place.Index {
 				found = d.ID == hit.Decision.ID && d.Event == hit.Decision.Event && d.Time.Equal(hit.Decision.Time)
 			}
 			index++
 			return nil
 		})
+		return err
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%w: its newest decision is not at offset %d of partition %d of %s", ErrOtherLog, hit.Place.Offset, hit.Place.Partition, f.topic)
@@ -153,39 +134,35 @@ func (f *feed) sameLog(ctx context.Context, engine *kafka.Engine) error {
 	return err
 }
 
-func (f *feed) close() { f.client.Close() }
+func (f *feed) close() { f.reader.Close() }
+
+// read is the offset after the last one read of a partition, markers included.
+func (f *feed) read(p int32) int64 { return f.reader.Next(f.topic, p) }
 
 // next reads until there is enough to write, or until what was read has waited
 // long enough; while nothing comes, it waits. It returns after each arrival that
-// moves the position, so that a reader who goes up to an end sees it.
+// moves the position, and io.EOF at the end.
 func (f *feed) next(ctx context.Context) error {
 	for {
 		polling, cancel := ctx, context.CancelFunc(func() {})
 		if len(f.batches) > 0 {
 			polling, cancel = context.WithDeadline(ctx, f.since.Add(gather))
 		}
-		fetches := f.client.PollRecords(polling, pollRecords)
+		records, err := f.reader.Poll(polling, pollRecords)
 		waited := polling.Err() != nil
 		cancel()
-		if err := ctx.Err(); err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == io.EOF && len(f.batches) > 0:
+			return nil // and again once they are applied
+		case err != nil && !(waited && errors.Is(err, context.DeadlineExceeded)):
 			return err
 		}
-		if fetches.IsClientClosed() {
-			return errors.New("the reader of decisions was closed")
-		}
-		var failed error
-		fetches.EachError(func(topic string, p int32, err error) {
-			if failed == nil && !(waited && errors.Is(err, context.DeadlineExceeded)) {
-				failed = fmt.Errorf("reading %s/%d from offset %d: %w", topic, p, f.read[p], err)
+		for _, r := range records {
+			if err := f.take(r); err != nil {
+				return err
 			}
-		})
-		fetches.EachRecord(func(r *kgo.Record) {
-			if failed == nil {
-				failed = f.take(r)
-			}
-		})
-		if failed != nil {
-			return failed
 		}
 		if len(f.batches) == 0 || waited || f.decisions >= enough {
 			return nil
@@ -195,13 +172,6 @@ func (f *feed) next(ctx context.Context) error {
 
 // take decodes one record.
 func (f *feed) take(r *kgo.Record) error {
-	if r.Offset < f.read[r.Partition] {
-		return nil
-	}
-	f.read[r.Partition] = r.Offset + 1
-	if r.Attrs.IsControl() || f.until != nil && r.Offset >= f.until[r.Partition] {
-		return nil
-	}
 	b := store.Batch{LogPartition: r.Partition, LogOffset: r.Offset, LogFrom: f.from[r.Partition]}
 	h, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
 		b.Decisions = append(b.Decisions, *d)

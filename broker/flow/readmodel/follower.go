@@ -101,7 +101,7 @@ func (f *Follower) session(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	in, err := openFeed(ctx, &f.Options, s)
+	in, err := openFeed(ctx, &f.Options, s, nil)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,9 @@ func (f *Follower) session(ctx context.Context) (err error) {
 		f.metrics.decisions.Add(float64(n))
 		f.update(func() {
 			f.err, f.newest = nil, in.newest
-			maps.Copy(f.applied, in.read)
+			for p := range f.applied {
+				f.applied[p] = in.read(p)
+			}
 		})
 	}
 }

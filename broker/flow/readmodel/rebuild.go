@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/twmb/franz-go/pkg/kgo"
+	"io"
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/store"
@@ -63,11 +62,6 @@ func Again(ctx context.Context, o Options, next map[int32]int64, progress func(d
 // fill reads up to given ends, or to where the log ends now, and says what came
 // of it. A partition that is not in ends is not read.
 func fill(ctx context.Context, o *Options, s *store.Store, ends map[int32]int64, progress func(done, total int64)) (c Content, err error) {
-	in, err := openFeed(ctx, o, s)
-	if err != nil {
-		return c, err
-	}
-	defer in.close()
 	have, err := committed(ctx, o)
 	if err != nil {
 		return c, err
@@ -77,10 +71,14 @@ func fill(ctx context.Context, o *Options, s *store.Store, ends map[int32]int64,
 	}
 	for p, end := range ends {
 		if end > have[p] {
-			return c, fmt.Errorf("%w: it has read partition %d of %s up to offset %d, and the topic ends at %d", ErrOtherLog, p, in.topic, end, have[p])
+			return c, fmt.Errorf("%w: it has read partition %d of %s up to offset %d, and the topic ends at %d", ErrOtherLog, p, o.Topics.Decisions(), end, have[p])
 		}
 	}
-	in.until = ends
+	in, err := openFeed(ctx, o, s, ends)
+	if err != nil {
+		return c, err
+	}
+	defer in.close()
 	var total int64
 	begin := map[int32]int64{}
 	for p, end := range ends {
@@ -88,17 +86,18 @@ func fill(ctx context.Context, o *Options, s *store.Store, ends map[int32]int64,
 		total += max(0, end-in.from[p])
 	}
 	for {
-		var done int64
-		for p, end := range ends {
-			done += max(0, min(in.read[p], end)-begin[p])
-		}
 		if progress != nil {
+			var done int64
+			for p, end := range ends {
+				done += max(0, min(in.read(p), end)-begin[p])
+			}
 			progress(done, total)
 		}
-		if done >= total {
+		err := in.next(ctx)
+		if err == io.EOF {
 			break
 		}
-		if err := in.next(ctx); err != nil {
+		if err != nil {
 			return c, err
 		}
 		if err := in.apply(ctx); err != nil {
@@ -138,7 +137,7 @@ func Behind(ctx context.Context, o Options, s *store.Store) (records int64, exac
 		return 0, false, err
 	}
 	const few = 100
-	near := map[int32]int64{}
+	var near []kafka.Span
 	exact = true
 	for p, end := range ends {
 		switch gap := end - from[p]; {
@@ -146,33 +145,22 @@ func Behind(ctx context.Context, o Options, s *store.Store) (records int64, exac
 		case gap > few:
 			records, exact = records+gap, false
 		default:
-			near[p] = from[p]
+			near = append(near, kafka.Span{Topic: topic, Partition: p, From: from[p], To: end})
 		}
 	}
-	if len(near) == 0 {
-		return records, exact, nil
-	}
-	client, err := reader(o.Engine, topic, near)
+	reader, err := o.Engine.Reader(near)
 	if err != nil {
 		return 0, false, err
 	}
-	defer client.Close()
-	for len(near) > 0 {
-		fetches := client.PollFetches(ctx)
-		if err := errors.Join(ctx.Err(), fetches.Err()); err != nil {
-			return 0, false, fmt.Errorf("reading %s: %w", topic, err)
+	defer reader.Close()
+	for {
+		_, err := reader.Read(ctx)
+		switch {
+		case err == io.EOF:
+			return records, exact, nil
+		case err != nil:
+			return 0, false, err
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if at, ok := near[r.Partition]; !ok || r.Offset < at || r.Offset >= ends[r.Partition] {
-				return
-			}
-			if !r.Attrs.IsControl() {
-				records++
-			}
-			if near[r.Partition] = r.Offset + 1; r.Offset+1 >= ends[r.Partition] {
-				delete(near, r.Partition)
-			}
-		})
+		records++
 	}
-	return records, exact, nil
 }
