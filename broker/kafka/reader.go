@@ -175,13 +175,26 @@ func (r *Reader) pass(rec *kgo.Record) bool {
 	if rec.Offset < p.next || p.next >= p.end {
 		return false
 	}
-	p.next = min(rec.Offset+1, p.end)
-	if p.next == p.end {
-		if r.reading--; r.reading > 0 {
-			r.client.PauseFetchPartitions(map[string][]int32{rec.Topic: {rec.Partition}})
-		}
+	within := rec.Offset < p.end
+	if p.next = rec.Offset + 1; p.next >= p.end {
+		p.next = p.end
+		r.done(rec.Topic, rec.Partition)
 	}
-	return rec.Offset < p.end && !rec.Attrs.IsControl()
+	return within && !rec.Attrs.IsControl()
+}
+
+// Leave ends a span where it stands.
+func (r *Reader) Leave(topic string, partition int32) {
+	if p := r.at[place{topic, partition}]; p.next < p.end {
+		p.end = p.next
+		r.done(topic, partition)
+	}
+}
+
+func (r *Reader) done(topic string, partition int32) {
+	if r.reading--; r.reading > 0 {
+		r.client.PauseFetchPartitions(map[string][]int32{topic: {partition}})
+	}
 }
 
 // fetch returns when there are records in fetched.

@@ -176,6 +176,39 @@ func TestReader(t *testing.T) {
 	})
 }
 
+// Who leaves a partition has no more of it, and comes to the end of the others.
+func TestReaderLeaves(t *testing.T) {
+	cfg := embedded(t.TempDir())
+	e, spec := open(t, cfg, Own), cfg.DeliveriesSpec()
+	spec.Partitions = 2
+	ensure(t, e, spec)
+	log := fill(t, e, spec.Name, 2, testRand(t))
+	r := reader(t, e, Span{Topic: spec.Name, To: Follow}, Span{Topic: spec.Name, Partition: 1, To: int64(len(log[1]))})
+	var got []string
+	left := false
+	for {
+		rec, err := r.Read(bounded(t))
+		if err == io.EOF {
+			break
+		}
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case rec.Partition == 1:
+			got = append(got, told(rec))
+		case left:
+			t.Fatalf("offset %d of a partition that was left", rec.Offset)
+		default:
+			r.Leave(spec.Name, 0)
+			r.Leave(spec.Name, 0)
+			left = true
+		}
+	}
+	if want := log.between(1, 0, Follow); !left || !slices.Equal(got, want) {
+		t.Errorf("left %v; the other: %v, want %v", left, got, want)
+	}
+}
+
 // An error of the one who reads has the place, and ends it.
 func TestEachFails(t *testing.T) {
 	cfg := embedded(t.TempDir())

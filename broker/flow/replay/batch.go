@@ -13,6 +13,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
+	"datafordeler/broker/kafka"
 )
 
 // entry is one record of the topic decisions.
@@ -118,7 +119,7 @@ func (r *run) replayBatch(ctx context.Context, e *entry, at *moment) error {
 	b.usage()
 	err = b.read(ctx)
 	switch {
-	case errors.Is(err, errGone):
+	case errors.As(err, new(*kafka.GoneError)):
 		return leave("source", "records were deleted while they were read: retention")
 	case err != nil:
 		return err

@@ -2,17 +2,12 @@ package replay
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"io"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"datafordeler/broker/kafka"
 )
-
-// errGone is what the log no longer holds.
-var errGone = errors.New("the records are gone")
 
 // tape reads one partition's committed records one by one. It belongs to one
 // goroutine at a time.
@@ -22,77 +17,46 @@ type tape struct {
 	partition int32
 	end       int64 // the committed end when it was opened
 
-	client *kgo.Client
-	buf    []*kgo.Record
-	next   int64 // offset that is read next
+	reader *kafka.Reader // nil before seek
+	at     int64         // what is before it is not asked for any more
+	head   *kgo.Record   // was read, and not taken yet
 }
 
 // far is how many records it is quicker to jump over than to read past.
 const far = 20_000
 
 // seek goes to an offset.
-func (t *tape) seek(offset int64) error {
-	if t.client != nil && offset >= t.next && offset-t.next < far {
-		for len(t.buf) > 0 && t.buf[0].Offset < offset {
-			t.buf = t.buf[1:]
-		}
-		t.next = offset
-		return nil
+func (t *tape) seek(offset int64) (err error) {
+	if t.reader == nil || offset < t.at || offset-t.at >= far {
+		t.close()
+		span := kafka.Span{Topic: t.topic, Partition: t.partition, From: offset, To: t.end}
+		t.reader, err = t.engine.Reader([]kafka.Span{span}, kgo.FetchMaxBytes(8<<20), kgo.FetchMaxPartitionBytes(4<<20))
 	}
-	t.close()
-	var err error
-	t.client, err = t.engine.NewClient(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.topic: {t.partition: kgo.NewOffset().At(offset)}}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what is gone must be said
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // so that the position reaches the end even where no record does
-		kgo.FetchMaxBytes(8<<20),
-		kgo.FetchMaxPartitionBytes(4<<20),
-	)
-	t.next = offset
+	t.at = offset
 	return err
 }
 
 // peek is the next record, or nil where the partition ended when it was opened.
 func (t *tape) peek(ctx context.Context) (*kgo.Record, error) {
-	for {
-		for len(t.buf) > 0 {
-			r := t.buf[0]
-			if r.Offset >= t.next && !r.Attrs.IsControl() {
-				if r.Offset >= t.end {
-					return nil, nil
-				}
-				return r, nil
+	for t.head == nil || t.head.Offset < t.at {
+		var err error
+		if t.head, err = t.reader.Read(ctx); err != nil {
+			if err == io.EOF {
+				err = nil
 			}
-			t.buf, t.next = t.buf[1:], max(t.next, r.Offset+1)
-		}
-		if t.next >= t.end {
-			return nil, nil
-		}
-		fetches := t.client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		for _, e := range fetches.Errors() {
-			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
-				return nil, fmt.Errorf("%s/%d offset %d: %w", t.topic, t.partition, t.next, errGone)
-			}
-			return nil, fmt.Errorf("reading %s/%d from offset %d: %w", t.topic, t.partition, t.next, e.Err)
-		}
-		t.buf = fetches.Records()
 	}
+	return t.head, nil
 }
 
 // take goes past the record that peek gave.
-func (t *tape) take() {
-	t.next = t.buf[0].Offset + 1
-	t.buf = t.buf[1:]
-}
+func (t *tape) take() { t.at, t.head = t.head.Offset+1, nil }
 
 func (t *tape) close() {
-	if t.client != nil {
-		t.client.Close()
-		t.client = nil
+	if t.reader != nil {
+		t.reader.Close()
+		t.reader = nil
 	}
-	t.buf = nil
+	t.head = nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -161,8 +162,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (r *run) close() {
-	if r.scanner != nil && r.scanner.client != nil {
-		r.scanner.client.Close()
+	if r.scanner != nil && r.scanner.reader != nil {
+		r.scanner.reader.Close()
 	}
 	for _, p := range r.parts {
 		p.tape.close()
@@ -269,11 +270,8 @@ func (r *run) group(ctx context.Context, entries []*entry) error {
 
 // scanner reads the topic decisions, all partitions at once.
 type scanner struct {
-	client   *kgo.Client
-	topic    string
-	ends     map[int32]int64
-	open     map[int32]bool // that have not come to their end
-	leftover []*kgo.Record  // read, and not taken yet
+	reader   *kafka.Reader
+	leftover []*kgo.Record // read, and not taken yet
 }
 
 // margin is by how much a message's timestamp and its batch's time may differ:
@@ -282,19 +280,12 @@ const margin = 10 * time.Minute
 
 func (r *run) newScanner(ctx context.Context) (*scanner, error) {
 	topic := r.Topics.Decisions()
-	s := &scanner{topic: topic, open: map[int32]bool{}}
-	ends, err := kafka.CommittedEnds(ctx, r.adm, topic)
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return s, nil // nothing was ever decided
-	}
-	if err != nil {
+	s := &scanner{}
+	spans, err := kafka.Spans(ctx, r.adm, topic)
+	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) { // nothing was ever decided
 		return nil, err
 	}
-	from, err := kafka.Starts(ctx, r.adm, topic)
-	if err != nil {
-		return nil, err
-	}
-	if since := r.since(); !since.IsZero() {
+	if since := r.since(); !since.IsZero() && len(spans) > 0 {
 		listed, err := r.adm.ListOffsetsAfterMilli(ctx, since.Add(-margin).UnixMilli(), topic)
 		if err == nil {
 			err = listed.Error()
@@ -303,28 +294,10 @@ func (r *run) newScanner(ctx context.Context) (*scanner, error) {
 			return nil, fmt.Errorf("finding where the decisions of %s begin: %w", since.Format(time.RFC3339), err)
 		}
 		listed.Each(func(o kadm.ListedOffset) {
-			from[topic][o.Partition] = max(from[topic][o.Partition], o.Offset)
+			spans[o.Partition].From = max(spans[o.Partition].From, o.Offset)
 		})
 	}
-	s.ends = ends[topic]
-	at := map[int32]kgo.Offset{}
-	for n, end := range s.ends {
-		if from[topic][n] < end {
-			s.open[n] = true
-			at[n] = kgo.NewOffset().At(from[topic][n])
-		}
-	}
-	if len(at) == 0 {
-		return s, nil
-	}
-	s.client, err = r.Engine.NewClient(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: at}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(16<<20),
-		kgo.FetchMaxPartitionBytes(2<<20),
-	)
+	s.reader, err = r.Engine.Reader(spans, kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(2<<20))
 	return s, err
 }
 
@@ -348,42 +321,28 @@ func (r *run) scan(ctx context.Context) (entries []*entry, more bool, err error)
 				s.leftover = s.leftover[i:]
 				return entries, true, nil
 			}
-			if !s.open[m.Partition] {
-				continue
+			e, err := r.entry(ctx, m)
+			if err != nil {
+				return nil, false, err
 			}
-			if m.Offset < s.ends[m.Partition] && !m.Attrs.IsControl() {
-				e, err := r.entry(ctx, m)
-				if err != nil {
-					return nil, false, err
-				}
-				if e != nil {
-					entries = append(entries, e)
-					held += len(e.value)
-					records += e.records
-				}
-			}
-			if m.Offset >= s.ends[m.Partition]-1 {
-				delete(s.open, m.Partition)
+			if e != nil {
+				entries = append(entries, e)
+				held += len(e.value)
+				records += e.records
 			}
 		}
-		s.leftover = nil
 		if r.Latest > 0 && records > 2*r.Latest {
 			entries, records = r.latest(entries)
 		}
-		if len(s.open) == 0 {
+		if s.leftover, err = s.reader.Poll(ctx, 0); err == io.EOF {
 			if r.Latest > 0 {
 				entries, _ = r.latest(entries)
 			}
 			return entries, false, nil
 		}
-		fetches := s.client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return nil, false, err
 		}
-		for _, e := range fetches.Errors() {
-			return nil, false, fmt.Errorf("reading %s/%d: %w", s.topic, e.Partition, e.Err)
-		}
-		s.leftover = fetches.Records()
 	}
 }
 
@@ -418,7 +377,7 @@ func (r *run) entry(ctx context.Context, m *kgo.Record) (*entry, error) {
 	}
 	if !r.To.IsZero() && !h.Time.Before(r.To) {
 		if h.Time.After(r.To.Add(margin)) { // and so are all that follow
-			delete(r.scanner.open, m.Partition)
+			r.scanner.reader.Leave(m.Topic, m.Partition)
 		}
 		return nil, nil
 	}
