@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"datafordeler/broker"
@@ -22,6 +23,7 @@ type Control struct {
 	engine *kafka.Engine
 	topic  string
 	reader *kafka.Reader
+	adm    *kadm.Client
 	log    *slog.Logger
 
 	mu      sync.RWMutex    // guards all below
@@ -49,17 +51,18 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	if err != nil {
 		return nil, err
 	}
-	defer adm.Close()
 	ends, err := kafka.CommittedEnds(ctx, adm, topics.Control())
 	if err != nil {
+		adm.Close()
 		return nil, fmt.Errorf("reading where topic %s ends: %w", topics.Control(), err)
 	}
 	reader, err := engine.Reader([]kafka.Span{{Topic: topics.Control(), To: kafka.Follow}}, kgo.FetchMaxWait(time.Second))
 	if err != nil {
+		adm.Close()
 		return nil, err
 	}
 	c := &Control{
-		engine: engine, topic: topics.Control(), reader: reader, log: log,
+		engine: engine, topic: topics.Control(), reader: reader, adm: adm, log: log,
 		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}),
 		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
 	}
@@ -75,6 +78,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 func (c *Control) Close() {
 	c.reader.Close()
 	<-c.done
+	c.adm.Close()
 	c.mu.Lock()
 	writer := c.writer
 	c.writer, c.closed = nil, true

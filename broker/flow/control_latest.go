@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
 	"datafordeler/broker"
 	"datafordeler/broker/kafka"
 )
@@ -69,7 +67,6 @@ func (c *Control) ending() *ending {
 }
 
 func (c *Control) askEndings() {
-	adm := kadm.NewClient(c.client)
 	for {
 		c.latest.mu.Lock()
 		e := c.latest.next
@@ -79,7 +76,7 @@ func (c *Control) askEndings() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), latestPatience)
-		ends, err := kafka.CommittedEnds(ctx, adm, c.topic)
+		ends, err := kafka.CommittedEnds(ctx, c.adm, c.topic)
 		cancel()
 		e.end, e.err = ends[c.topic][0], err
 		close(e.done)
