@@ -328,21 +328,23 @@ func TestRecordOutsideTheLedger(t *testing.T) {
 	}
 }
 
-func (r *rig) read(topic string) (all [][]byte) {
+func (r *rig) end(topic string) int64 {
 	r.t.Helper()
-	ends, err := func() (int64, error) {
-		adm, err := r.engine.Admin()
-		if err != nil {
-			return 0, err
-		}
-		defer adm.Close()
-		e, err := kafka.CommittedEnds(r.t.Context(), adm, topic)
-		return e[topic][0], err
-	}()
+	adm, err := r.engine.Admin()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	t, err := openTail(r.engine, partition{topic, 0}, 0, ends)
+	defer adm.Close()
+	e, err := kafka.CommittedEnds(r.t.Context(), adm, topic)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return e[topic][0]
+}
+
+func (r *rig) read(topic string) (all [][]byte) {
+	r.t.Helper()
+	t, err := openTail(r.engine, partition{topic, 0}, 0, r.end(topic))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (s *Sequencer) open(ctx context.Context, adm *kadm.Client) (*input, error) 
 	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, since: map[int32]time.Time{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
 	l := s.ledger
 	l.mu.RLock()
-	state, err := l.sequence.MarshalJSON()
+	state, err := l.fold.sequence.MarshalJSON()
 	l.mu.RUnlock()
 	if err != nil {
 		return nil, err

@@ -8,50 +8,38 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/ledger"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Ledger is the fold of the topics ledger and checkpoints, kept current. Every
 // instance folds all of both.
 type Ledger struct {
+	engine *kafka.Engine
 	topics kafka.Topics
-	client *kgo.Client
 	policy *ledger.Policy
 	log    *slog.Logger
 	now    func() time.Time
+	stop   context.CancelFunc
 	done   chan struct{}
 
-	mu       sync.RWMutex // guards all below
-	sequence *ledger.Sequence
-	hashes   *ledger.MemHashes
-	tree     *ledger.Tree
-	entries  int64             // offset in the topic ledger after the last one folded
-	heads    int64             // offset in the topic checkpoints after the last one folded
-	early    []signed          // heads over more entries than were read yet
-	chain    ledger.Chain      // of control, after the latest control entry
-	head     Head              // the newest that counts
-	latest   ledger.Checkpoint // the newest, counting or not
-	changed  chan struct{}     // closed and replaced at each fold
-	broken   bool              // what was read contradicts itself
-	regress  error             // what stands there does not continue what was signed
-	err      error             // why folding stopped
+	misread atomic.Int64 // readings that a second one proved wrong
+
+	mu      sync.RWMutex  // guards all below
+	fold    *fold         // written by follow alone
+	changed chan struct{} // closed and replaced at each fold
+	doubt   error         // what was read contradicts itself, and is being read once more
+	broken  bool          // it does so however often it is read
+	regress error         // what stands there does not continue what was signed
+	err     error         // why folding stopped
 
 	due due
-}
-
-// signed is a head as it was published.
-type signed struct {
-	ledger.Checkpoint
-	note      []byte
-	cosigners int
 }
 
 // Head is a signed head of the ledger.
@@ -67,38 +55,46 @@ type Head struct {
 // ends. The topics must exist. stopAfter is for how long decisions may be without
 // a head that counts; 0 is for ever.
 func Open(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, policy *ledger.Policy, stopAfter time.Duration, log *slog.Logger) (*Ledger, error) {
-	client, err := follow(engine, map[partition]int64{{topics.Ledger(), 0}: 0, {topics.Checkpoints(), 0}: 0}, kgo.FetchMaxWait(time.Second))
-	if err != nil {
-		return nil, err
-	}
-	l := &Ledger{topics: topics, client: client, policy: policy, log: log, now: time.Now, done: make(chan struct{}),
-		sequence: ledger.NewSequence(), hashes: &ledger.MemHashes{}, changed: make(chan struct{})}
+	l := &Ledger{engine: engine, topics: topics, policy: policy, log: log, now: time.Now, done: make(chan struct{}), changed: make(chan struct{})}
 	l.due = due{after: stopAfter, now: l.now}
-	if l.tree, err = ledger.NewTree(l.hashes, 0); err != nil {
-		client.Close()
+	l.fold = l.anew(&l.due)
+	adm, err := engine.Admin()
+	if err != nil {
 		return nil, err
 	}
-	ends, err := kafka.CommittedEnds(ctx, kadm.NewClient(client), topics.Ledger(), topics.Checkpoints())
+	defer adm.Close()
+	ends, err := kafka.CommittedEnds(ctx, adm, topics.Ledger(), topics.Checkpoints())
 	if err != nil {
-		client.Close()
 		return nil, fmt.Errorf("reading where topics %s and %s end: %w", topics.Ledger(), topics.Checkpoints(), err)
 	}
-	go l.follow(ctx)
-	if err := l.await(ctx, func() bool { return l.entries >= ends[topics.Ledger()][0] && l.heads >= ends[topics.Checkpoints()][0] }); err != nil {
+	client, err := l.reader()
+	if err != nil {
+		return nil, err
+	}
+	following, stop := context.WithCancel(ctx)
+	l.stop = stop
+	go l.follow(following, client)
+	if err := l.await(ctx, func() bool {
+		return l.fold.entries >= ends[topics.Ledger()][0] && l.fold.heads >= ends[topics.Checkpoints()][0]
+	}); err != nil {
 		l.Close()
 		return nil, err
 	}
-	if err := l.backlog(ctx, engine); err != nil {
+	if err := l.backlog(ctx, engine, adm); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
+// reader reads both topics from their starts.
+func (l *Ledger) reader() (*kgo.Client, error) {
+	return follow(l.engine, map[partition]int64{{l.topics.Ledger(), 0}: 0, {l.topics.Checkpoints(), 0}: 0}, kgo.FetchMaxWait(time.Second))
+}
+
 // backlog finds what in each partition has waited longest for its head: it may
 // have since before this instance began.
-func (l *Ledger) backlog(ctx context.Context, engine *kafka.Engine) error {
-	adm := kadm.NewClient(l.client)
+func (l *Ledger) backlog(ctx context.Context, engine *kafka.Engine, adm *kadm.Client) error {
 	starts, err := kafka.Starts(ctx, adm, l.topics.Decisions())
 	if err != nil {
 		return fmt.Errorf("reading where topic %s begins: %w", l.topics.Decisions(), err)
@@ -132,7 +128,7 @@ func (l *Ledger) backlog(ctx context.Context, engine *kafka.Engine) error {
 
 // Close stops folding.
 func (l *Ledger) Close() {
-	l.client.Close()
+	l.stop()
 	<-l.done
 }
 
@@ -156,20 +152,26 @@ func (l *Ledger) Changed() <-chan struct{} {
 func (l *Ledger) Head() Head {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.head
+	return l.fold.head
 }
 
 // Size is how many entries were folded.
 func (l *Ledger) Size() int64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.tree.Size()
+	return l.fold.tree.Size()
 }
 
 // Covered returns when a head that counts covers the record of decisions at an
 // offset, and so all before it in its partition.
 func (l *Ledger) Covered(ctx context.Context, partition int32, offset int64) error {
 	return l.await(ctx, func() bool { return l.due.covered(partition) > offset })
+}
+
+// signable says whether there is something to sign, and no doubt about it. It is
+// called with the lock held for reading.
+func (l *Ledger) signable() bool {
+	return l.doubt == nil && l.fold.tree.Size() > l.fold.head.Size
 }
 
 // await returns when ready says so. It is called with the lock held for reading.
@@ -192,38 +194,42 @@ func (l *Ledger) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-func (l *Ledger) follow(ctx context.Context) {
+// follow folds what client reads, until ctx ends or folding cannot go on. It owns
+// the client.
+func (l *Ledger) follow(ctx context.Context, client *kgo.Client) {
 	defer close(l.done)
+	defer func() { client.Close() }()
 	for {
-		fetches := l.client.PollFetches(ctx)
+		fetches := client.PollFetches(ctx)
 		var final, passing error
-		if fetches.IsClientClosed() || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			final = errors.New("the ledger's reader was closed")
+		} else {
+			final, passing = readErrors(fetches)
 		}
-		for _, e := range fetches.Errors() {
-			err := fmt.Errorf("reading topic %s: %w", e.Topic, e.Err)
-			var lost *kgo.ErrDataLoss // the client would go on behind what is gone
-			if errors.Is(e.Err, kerr.OffsetOutOfRange) || errors.As(e.Err, &lost) {
-				final = errors.Join(final, err)
-			} else {
-				passing = err
-			}
-		}
-		l.mu.Lock()
-		broken := false
-		fetches.EachRecord(func(r *kgo.Record) {
-			if final == nil {
-				if final = l.fold(r); final != nil {
-					broken = true
+		var broke error
+		l.tell(func() {
+			fetches.EachRecord(func(r *kgo.Record) {
+				if final == nil && broke == nil {
+					broke = l.fold.take(r)
 				}
-			}
+			})
+			l.err, l.doubt = final, broke
 		})
-		l.err, l.broken = final, broken
-		close(l.changed)
-		l.changed = make(chan struct{})
-		l.mu.Unlock()
+		if broke != nil {
+			if right, reader, err := l.again(ctx, broke); right != nil {
+				client.Close()
+				client = reader
+				l.due.adopt(right.due)
+				right.due = &l.due
+				l.tell(func() { l.fold, l.doubt = right, nil })
+			} else {
+				final = err
+				l.tell(func() { l.err, l.broken, l.doubt = final, ctx.Err() == nil, nil })
+			}
+		}
 		if final != nil {
-			if ctx.Err() == nil && !fetches.IsClientClosed() {
+			if ctx.Err() == nil {
 				l.log.Error("the ledger is followed no further: deliveries are held", "err", final)
 			}
 			return
@@ -235,89 +241,98 @@ func (l *Ledger) follow(ctx context.Context) {
 	}
 }
 
-// fold takes in one record of either topic.
-func (l *Ledger) fold(r *kgo.Record) error {
-	take, at := l.foldEntry, &l.entries
-	if r.Topic == l.topics.Checkpoints() {
-		take, at = l.foldHead, &l.heads
+// tell changes what others see, and wakes them.
+func (l *Ledger) tell(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// readErrors are a fetch's errors: those after which nothing may be read any more,
+// and those that pass.
+func readErrors(fetches kgo.Fetches) (final, passing error) {
+	if fetches.IsClientClosed() {
+		return errors.New("the ledger's reader was closed"), nil
 	}
-	if r.Offset < *at {
-		return nil
-	}
-	if !r.Attrs.IsControl() {
-		if err := take(r.Value); err != nil {
-			return fmt.Errorf("topic %s, offset %d: %w", r.Topic, r.Offset, err)
+	for _, e := range fetches.Errors() {
+		err := fmt.Errorf("reading topic %s: %w", e.Topic, e.Err)
+		var lost *kgo.ErrDataLoss // the client would go on behind what is gone
+		if errors.Is(e.Err, kerr.OffsetOutOfRange) || errors.As(e.Err, &lost) {
+			final = errors.Join(final, err)
+		} else {
+			passing = err
 		}
 	}
-	*at = r.Offset + 1
-	return nil
+	return final, passing
 }
 
-func (l *Ledger) foldEntry(value []byte) error {
-	e, err := ledger.ParseEntry(value)
+// again reads both topics once more from their starts, after a reading that broke:
+// what is wrong may be the reading. Where the second one breaks as well, nothing
+// is right and err says why. Else it is right, it goes on with its own reader, and
+// the first is reported for what it was.
+//
+// Nothing is signed meanwhile, and deliveries go on: they are held for what stands
+// in the topics, not for what a client made of it.
+func (l *Ledger) again(ctx context.Context, broke error) (right *fold, reader *kgo.Client, err error) {
+	l.log.Warn("the ledger as it was read contradicts itself; it is read once more from its start", "err", broke, "reading", l.fold.reading())
+	adm, err := l.engine.Admin()
 	if err != nil {
-		return err
+		return nil, nil, errors.Join(broke, err)
 	}
-	if err := l.sequence.Accept(&e); err != nil {
-		return err
-	}
-	if err := l.tree.Append(tlog.RecordHash(value)); err != nil {
-		return err
-	}
-	if e.Type == ledger.BatchEntry {
-		l.due.entered(l.tree.Size(), e.Batch.At.Partition, e.Batch.At.Offset)
-	}
-	for len(l.early) > 0 && l.early[0].Size <= l.tree.Size() {
-		if err := l.count(l.early[0]); err != nil {
-			return err
+	defer adm.Close()
+	var ends map[string]map[int32]int64
+	for {
+		if ends, err = kafka.CommittedEnds(ctx, adm, l.topics.Ledger(), l.topics.Checkpoints()); err == nil {
+			break
 		}
-		l.early = l.early[1:]
+		if ctx.Err() != nil {
+			return nil, nil, errors.Join(broke, ctx.Err())
+		}
+		l.log.Warn("the ledger cannot be read once more for now", "err", err)
+		sleep(ctx, time.Second)
 	}
-	return nil
-}
-
-// foldHead takes in a published head. What is not signed by the log is nobody's,
-// and passed over loudly: whoever may write to the topic could else stop us.
-func (l *Ledger) foldHead(note []byte) error {
-	c, cosigners, err := l.policy.Open(note)
-	if err != nil {
-		l.log.Error("a head in the topic checkpoints is not signed by this ledger's key, and is passed over", "err", err)
-		return nil
+	if reader, err = l.reader(); err != nil {
+		return nil, nil, errors.Join(broke, err)
 	}
-	s := signed{c, note, len(cosigners)}
-	if c.Size > l.tree.Size() || len(l.early) > 0 { // read ahead of its entries; or they are gone
-		l.early = append(l.early, s)
-		return nil
+	first, second := l.fold, l.anew(&due{now: l.now})
+	second.log = slog.New(slog.DiscardHandler) // it was all said the first time
+	for second.entries < ends[l.topics.Ledger()][0] || second.heads < ends[l.topics.Checkpoints()][0] {
+		fetches := reader.PollFetches(ctx)
+		final, passing := readErrors(fetches)
+		if ctx.Err() != nil {
+			final = ctx.Err()
+		}
+		var broken error
+		fetches.EachRecord(func(r *kgo.Record) {
+			if final == nil && broken == nil {
+				broken = second.take(r)
+			}
+		})
+		switch {
+		case final != nil:
+			reader.Close()
+			return nil, nil, errors.Join(broke, final)
+		case broken != nil:
+			reader.Close()
+			if !first.same(second, broke, broken) {
+				l.misread.Add(1)
+				l.log.Error("the ledger contradicts itself in two ways, read twice: disks, network or Kafka may be faulty too",
+					"first", first.reading(), "first_err", broke, "second", second.reading(), "second_err", broken, "differ_at_entry", first.parts(second))
+				return nil, nil, fmt.Errorf("%w; read once more from its start, it broke otherwise: %w", broke, broken)
+			}
+			return nil, nil, fmt.Errorf("%w (read twice, with one result)", broke)
+		case passing != nil:
+			l.log.Warn("the ledger cannot be read once more for now", "err", passing)
+			sleep(ctx, time.Second)
+		}
 	}
-	return l.count(s)
-}
-
-// count holds a head to the entries, and takes it if it is newer.
-func (l *Ledger) count(s signed) error {
-	root, err := l.rootAt(s.Size)
-	if err != nil {
-		return err
-	}
-	if root != s.Root {
-		return &ledger.Fault{Kind: ledger.WrongRoot, Entry: s.Size - 1, Line: -1, Checkpoint: l.heads,
-			Err: errors.New("the head that was signed is not that of the entries that stand here: entries were changed, or the key signed two ledgers")}
-	}
-	if s.Size > l.latest.Size {
-		l.latest = s.Checkpoint
-	}
-	if s.cosigners >= l.policy.Need && s.Size >= l.head.Size {
-		l.head = Head{s.Checkpoint, s.note, l.now()}
-		l.due.counted(s.Size)
-	}
-	return nil
-}
-
-// rootAt is the root of the tree's first entries.
-func (l *Ledger) rootAt(size int64) (tlog.Hash, error) {
-	if size == l.tree.Size() {
-		return l.tree.Root(), nil
-	}
-	return tlog.TreeHash(size, l.hashes)
+	second.log = l.log
+	l.misread.Add(1)
+	l.log.Error("the ledger was read wrongly the first time, and rightly the second: nothing is wrong with it, but this must not happen; report it with these lines",
+		"first", first.reading(), "first_err", broke, "second", second.reading(), "differ_at_entry", first.parts(second))
+	return second, reader, nil
 }
 
 // Continues says why the ledger as folded does not continue what was signed
@@ -330,19 +345,19 @@ func (l *Ledger) Continues(key *Key) error {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if len(l.early) > 0 {
-		return &RegressError{Signed: l.early[len(l.early)-1].Size, Have: l.tree.Size(), Note: l.topics.Checkpoints()}
+	if len(l.fold.early) > 0 {
+		return &RegressError{Signed: l.fold.early[len(l.fold.early)-1].Size, Have: l.fold.tree.Size(), Note: l.topics.Checkpoints()}
 	}
-	if last.Size > l.tree.Size() {
-		return &RegressError{Signed: last.Size, Have: l.tree.Size(), Note: key.head.String()}
+	if last.Size > l.fold.tree.Size() {
+		return &RegressError{Signed: last.Size, Have: l.fold.tree.Size(), Note: key.head.String()}
 	}
 	if last.Size > 0 {
-		root, err := l.rootAt(last.Size)
+		root, err := l.fold.rootAt(last.Size)
 		if err != nil {
 			return err
 		}
 		if root != last.Root {
-			return &RegressError{Signed: last.Size, Have: l.tree.Size(), Note: key.head.String()}
+			return &RegressError{Signed: last.Size, Have: l.fold.tree.Size(), Note: key.head.String()}
 		}
 	}
 	return nil

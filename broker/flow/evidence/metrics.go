@@ -12,6 +12,7 @@ type Metrics struct {
 	size     prometheus.GaugeFunc
 	covered  prometheus.GaugeFunc
 	age      prometheus.GaugeFunc
+	misread  prometheus.CounterFunc
 }
 
 // NewMetrics are the collectors of a ledger and its sequencer.
@@ -33,11 +34,14 @@ func NewMetrics(l *Ledger) *Metrics {
 			Help: "Heads that a witness was asked to cosign, by what came of it: cosigned or failed."}, []string{"witness", "outcome"}),
 		size:    gauge("entries", "Entries in the ledger.", func() float64 { return float64(l.Size()) }),
 		covered: gauge("head_entries", "Entries under the newest head that counts: signed, and cosigned by as many witnesses as are needed.", func() float64 { return float64(l.Head().Size) }),
-		age:     gauge("wait_seconds", "How long the oldest decision that this instance knows of has waited for a head that counts. At ledger.stop_after deliveries are held.", func() float64 { return l.Age().Seconds() }),
+		misread: prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "misreads_total",
+			Help: "Times that this instance read the ledger wrongly, as a second reading proved. It should never happen: the log has both readings."},
+			func() float64 { return float64(l.misread.Load()) }),
+		age: gauge("wait_seconds", "How long the oldest decision that this instance knows of has waited for a head that counts. At ledger.stop_after deliveries are held.", func() float64 { return l.Age().Seconds() }),
 	}
 }
 
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.leading, m.restarts, m.entries, m.signed, m.witness, m.size, m.covered, m.age}
+	return []prometheus.Collector{m.leading, m.restarts, m.entries, m.signed, m.witness, m.size, m.covered, m.age, m.misread}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 
 	"datafordeler/broker/kafka"
@@ -206,7 +207,7 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.ledger.await(ctx, func() bool { return s.ledger.entries >= end }); err != nil {
+	if err := s.ledger.await(ctx, func() bool { return s.ledger.doubt == nil && s.ledger.fold.entries >= end }); err != nil {
 		return err
 	}
 	if err := s.ledger.Continues(s.key); err != nil {
@@ -273,8 +274,11 @@ func (s *Sequencer) append(ctx context.Context, producer *kgo.Client, in *input)
 	}
 }
 
-// write appends entries in one transaction and waits until they are read back.
+// write appends entries in one transaction and waits until they are read back: they,
+// not just the offsets where they should stand. What Kafka or the client called
+// committed, and is not there, must not be built on.
 func (s *Sequencer) write(ctx context.Context, producer *kgo.Client, entries [][]byte) error {
+	before := s.ledger.Size()
 	if err := producer.BeginTransaction(); err != nil {
 		return fmt.Errorf("beginning a transaction: %w", err)
 	}
@@ -297,7 +301,29 @@ func (s *Sequencer) write(ctx context.Context, producer *kgo.Client, entries [][
 		return err // the embedded engine answers success after a failed write
 	}
 	last := records[len(records)-1].Offset
-	return s.ledger.await(ctx, func() bool { return s.ledger.entries > last })
+	if err := s.ledger.await(ctx, func() bool { return s.ledger.doubt == nil && s.ledger.fold.entries > last }); err != nil {
+		return err
+	}
+	return s.ledger.ends(before, entries)
+}
+
+// ends says whether the ledger as folded is one of before entries and then these.
+func (l *Ledger) ends(before int64, entries [][]byte) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if size := l.fold.tree.Size(); size != before+int64(len(entries)) {
+		return fmt.Errorf("%d entries were committed after the first %d, and the ledger as read back has %d", len(entries), before, size)
+	}
+	for i, e := range entries {
+		leaf, err := l.fold.leaf(before + int64(i))
+		if err != nil {
+			return err
+		}
+		if leaf != tlog.RecordHash(e) {
+			return fmt.Errorf("entry %d of the ledger as read back is not the one that was committed", before+int64(i))
+		}
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) {

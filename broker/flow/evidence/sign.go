@@ -33,7 +33,7 @@ func (s *Sequencer) signLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := s.ledger.await(ctx, func() bool { return s.ledger.tree.Size() > s.ledger.head.Size }); err != nil {
+		if err := s.ledger.await(ctx, func() bool { return s.ledger.signable() }); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -52,9 +52,12 @@ func (s *Sequencer) signLoop(ctx context.Context) error {
 func (s *Sequencer) sign(ctx context.Context, publisher *kgo.Client) error {
 	l := s.ledger
 	l.mu.RLock()
-	c := ledger.Checkpoint{Origin: s.key.origin, Size: l.tree.Size(), Root: l.tree.Root()}
-	published := l.latest.Size
+	c := ledger.Checkpoint{Origin: s.key.origin, Size: l.fold.tree.Size(), Root: l.fold.tree.Root()}
+	published, sure := l.fold.latest.Size, l.doubt == nil
 	l.mu.RUnlock()
+	if !sure {
+		return nil // what was read may be wrong; signed, it would be for ever
+	}
 	note, err := s.key.sign(c)
 	if err != nil {
 		return err
@@ -68,5 +71,5 @@ func (s *Sequencer) sign(ctx context.Context, publisher *kgo.Client) error {
 	}
 	s.metrics.signed.Inc()
 	// Read back before the next: what is in the topic is what was published.
-	return l.await(ctx, func() bool { return l.latest.Size >= c.Size })
+	return l.await(ctx, func() bool { return l.fold.latest.Size >= c.Size })
 }

@@ -40,7 +40,7 @@ func (s *Sequencer) gatherer() *witness.Gatherer {
 		Prove: func(_ context.Context, size, old int64) (tlog.TreeProof, error) {
 			s.ledger.mu.RLock()
 			defer s.ledger.mu.RUnlock()
-			return tlog.ProveTree(size, old, s.ledger.hashes)
+			return tlog.ProveTree(size, old, s.ledger.fold.hashes)
 		}}
 	for i, w := range s.cfg.Witnesses {
 		g.Witnesses = append(g.Witnesses, &witness.Client{URL: w.URL, Key: policy.Witnesses[i]})
