@@ -4,24 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/keys"
 	"datafordeler/broker/ledger"
-	"datafordeler/broker/ledger/witness"
 )
 
 // What is decided comes under a signed head, once each, in an order that verifies,
@@ -396,42 +390,7 @@ func TestHeadsNeedWitnesses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.event()
-	var away [2]atomic.Bool
-	cfg := Config{Origin: origin, Need: 1}
-	for i := range away {
-		secret, public, err := ledger.GenerateKey(fmt.Sprintf("witness%d.example", i), ledger.WitnessKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "state")
-		if err := witness.CreateFile(path, public); err != nil {
-			t.Fatal(err)
-		}
-		store, err := witness.OpenFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
-		w, err := witness.New(witness.Config{Key: secret, Store: store, Logs: []witness.Log{{Origin: origin, Keys: []note.Verifier{r.policy.Log}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		handler := w.Handler()
-		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-			if away[i].Load() {
-				http.Error(rw, "away", http.StatusServiceUnavailable)
-				return
-			}
-			handler.ServeHTTP(rw, req)
-		}))
-		t.Cleanup(server.Close)
-		cfg.Witnesses = append(cfg.Witnesses, Witness{Key: public, URL: server.URL})
-	}
-	var err error
-	if r.policy, err = Trust(cfg, r.key.Public()); err != nil {
-		t.Fatal(err)
-	}
-	r.witnesses, r.need = cfg.Witnesses, cfg.Need
+	away := r.useWitnesses(2, 1)
 	i := r.start()
 	r.covered(i.ledger, 0, r.decide(0, 5))
 	away[0].Store(true) // one is enough

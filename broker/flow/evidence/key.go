@@ -22,6 +22,7 @@ type Key struct {
 	public string
 	origin string
 	head   keys.File
+	fork   keys.File // proof that a witness holds another history; see fork.go
 }
 
 // OpenKey reads the signing key at path, or makes it for this origin where there
@@ -59,7 +60,7 @@ func OpenKey(path, origin string) (k *Key, created bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("the ledger's key %s: %w", path, err)
 	}
-	return &Key{signer: signer, public: public, origin: origin, head: keys.File(path + ".head")}, created, nil
+	return &Key{signer: signer, public: public, origin: origin, head: keys.File(path + ".head"), fork: forkFile(path)}, created, nil
 }
 
 // Public is the verifier key (C2SP signed-note), to be given to whoever checks.
@@ -88,8 +89,11 @@ func (k *Key) last() (h head, err error) {
 
 // sign signs a head, once it is noted durably that it was: after a crash the note
 // may be ahead of what was published, never behind. It refuses to go back behind
-// the note. That the new head continues the old one is for the caller to know.
+// the note, and to sign at all once a witness proved another history. That the new head continues the old one is for the caller to know.
 func (k *Key) sign(c ledger.Checkpoint) ([]byte, error) {
+	if err := k.forked(); err != nil {
+		return nil, err
+	}
 	last, err := k.last()
 	if err != nil {
 		return nil, err

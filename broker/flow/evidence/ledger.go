@@ -367,7 +367,8 @@ func (l *Ledger) Continues(key *Key) error {
 // are nothing to hold deliveries for yet, and nil says that it does.
 func (l *Ledger) setBack(err error) {
 	var regress *RegressError
-	if err != nil && !errors.As(err, &regress) {
+	var fork *ForkError
+	if err != nil && !errors.As(err, &regress) && !errors.As(err, &fork) {
 		return
 	}
 	l.mu.Lock()

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/ledger"
+	"datafordeler/broker/ledger/witness"
 	"datafordeler/broker/registry"
 )
 
@@ -235,4 +239,64 @@ func (r *rig) verify() (*ledger.Report, error) {
 	}
 	defer src.Close()
 	return (&ledger.Verifier{Policy: r.policy}).Run(r.t.Context(), src)
+}
+
+// useWitnesses makes witnesses of this rig's ledger, of which need must cosign.
+// Each is away while its switch says so.
+func (r *rig) useWitnesses(n, need int) (away []*atomic.Bool) {
+	r.t.Helper()
+	for range n {
+		secret, public, err := ledger.GenerateKey(fmt.Sprintf("witness%d.example", len(r.witnesses)), ledger.WitnessKey)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		path := filepath.Join(r.t.TempDir(), "state")
+		if err := witness.CreateFile(path, public); err != nil {
+			r.t.Fatal(err)
+		}
+		store, err := witness.OpenFile(path)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() { store.Close() })
+		w, err := witness.New(witness.Config{Key: secret, Store: store, Logs: []witness.Log{{Origin: origin, Keys: []note.Verifier{r.policy.Log}}}})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		handler, gone := w.Handler(), new(atomic.Bool)
+		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			if gone.Load() {
+				http.Error(rw, "away", http.StatusServiceUnavailable)
+				return
+			}
+			handler.ServeHTTP(rw, req)
+		}))
+		r.t.Cleanup(server.Close)
+		away = append(away, gone)
+		r.witnesses = append(r.witnesses, Witness{Key: public, URL: server.URL})
+	}
+	r.trust(need)
+	return away
+}
+
+// trust makes the policy of the rig's witnesses.
+func (r *rig) trust(need int) {
+	r.t.Helper()
+	r.need = need
+	var err error
+	if r.policy, err = Trust(Config{Origin: origin, Witnesses: r.witnesses, Need: need}, r.key.Public()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// says waits until something was logged.
+func (r *rig) says(text string) {
+	r.t.Helper()
+	for !r.logged(text) {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-r.t.Context().Done():
+			r.t.Fatalf("nobody said %q", text)
+		}
+	}
 }

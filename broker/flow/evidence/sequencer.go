@@ -67,6 +67,10 @@ func NewSequencer(o SequencerOptions) (*Sequencer, error) {
 	s := &Sequencer{cfg: o.Config, group: o.Group, engine: o.Engine, topics: o.Topics, ledger: o.Ledger, key: o.Key,
 		timeouts: o.Timeouts, log: o.Log, metrics: o.Metrics, changed: make(chan struct{}), heard: map[string]string{}}
 	s.gather = s.gatherer()
+	if err := s.key.forked(); err != nil { // found before this instance was started
+		s.log.Error("a fork of the ledger was proved, and is not settled: deliveries are held", "err", err)
+		s.ledger.setBack(err)
+	}
 	return s, nil
 }
 
@@ -182,6 +186,9 @@ func (s *Sequencer) turn() (chosen bool, changed <-chan struct{}) {
 // believe that they lead: Kafka lets only the later one write, and both sign the
 // same heads, since both sign what they read back.
 func (s *Sequencer) lead(ctx context.Context) error {
+	if err := s.key.forked(); err != nil {
+		return err
+	}
 	producer, err := s.engine.NewClient(
 		kgo.TransactionalID(s.group+"-ledger"),
 		kgo.TransactionTimeout(s.timeouts.Transaction),
@@ -203,6 +210,11 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("beginning as transactional id %s-ledger: %w", s.group, err)
 	}
+	// Asked before it is read where the ledger ends: all that was signed by then is read.
+	heads, err := s.askWitnesses(ctx)
+	if err != nil {
+		return err
+	}
 	end, err := s.settled(ctx, kadm.NewClient(producer))
 	if err != nil {
 		return err
@@ -211,6 +223,9 @@ func (s *Sequencer) lead(ctx context.Context) error {
 		return err
 	}
 	if err := s.ledger.Continues(s.key); err != nil {
+		return err
+	}
+	if err := s.continues(heads, true); err != nil {
 		return err
 	}
 	s.ledger.setBack(nil)

@@ -62,7 +62,10 @@ func (s *Sequencer) sign(ctx context.Context, publisher *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	note, cosigned := s.cosign(ctx, note)
+	note, cosigned, err := s.cosign(ctx, note)
+	if err != nil {
+		return err
+	}
 	if cosigned < s.cfg.Need && published >= c.Size {
 		return nil // it stands there already; to be cosigned the next time
 	}

@@ -49,10 +49,11 @@ func (s *Sequencer) gatherer() *witness.Gatherer {
 }
 
 // cosign asks the witnesses, and returns the head with what they answered, and how
-// many have cosigned.
-func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int) {
+// many have cosigned. An error is that nothing more may be signed now: a witness
+// holds another history, or is ahead of what was read here.
+func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int, error) {
 	if s.gather == nil {
-		return note, 0
+		return note, 0, nil
 	}
 	merged, outcomes, err := s.gather.Gather(ctx, note)
 	for _, o := range outcomes {
@@ -73,6 +74,9 @@ func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int) {
 		}
 		s.heard[o.Name] = said
 	}
+	if err := s.suspect(ctx, outcomes); err != nil {
+		return note, 0, err
+	}
 	if err != nil {
 		if ctx.Err() == nil && !s.tooFew.Swap(true) {
 			s.log.Warn("too few witnesses have cosigned the ledger's head, so it does not count yet; they are asked again", "err", err)
@@ -85,7 +89,7 @@ func (s *Sequencer) cosign(ctx context.Context, note []byte) ([]byte, int) {
 	}
 	_, cosigners, err := s.ledger.policy.Open(merged)
 	if err != nil {
-		return note, 0
+		return note, 0, nil
 	}
-	return merged, len(cosigners)
+	return merged, len(cosigners), nil
 }

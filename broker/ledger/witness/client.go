@@ -3,6 +3,7 @@ package witness
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -81,21 +82,9 @@ func (c *Client) AddCheckpoint(ctx context.Context, old int64, proof tlog.TreePr
 	if err != nil {
 		return nil, err
 	}
-	client := c.HTTP
-	if client == nil {
-		client = defaultHTTP
-	}
-	resp, err := client.Do(req)
+	resp, b, err := c.do(req)
 	if err != nil {
 		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return nil, fmt.Errorf("the witness's answer broke off: %w", err)
-	}
-	if len(b) > maxAnswer {
-		return nil, fmt.Errorf("the witness's answer has more than %d bytes", maxAnswer)
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
@@ -110,6 +99,52 @@ func (c *Client) AddCheckpoint(ctx context.Context, old int64, proof tlog.TreePr
 			return nil, errors.New("the witness's answer: a conflict without a size")
 		}
 		return nil, &ConflictError{size}
+	}
+	return nil, &RefusedError{resp.StatusCode, oneLine(b)}
+}
+
+// do sends a request and reads the answer, bounded.
+func (c *Client) do(req *http.Request) (*http.Response, []byte, error) {
+	client := c.HTTP
+	if client == nil {
+		client = defaultHTTP
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("the witness's answer broke off: %w", err)
+	}
+	if len(b) > maxAnswer {
+		return nil, nil, fmt.Errorf("the witness's answer has more than %d bytes", maxAnswer)
+	}
+	return resp, b, nil
+}
+
+// Head is the last checkpoint of a log that the witness has, as it answers it: who
+// reads it checks the signatures. It is nil where the witness has none, does not
+// watch the log, or does not answer that question, which version 1.0 of the
+// protocol does not have.
+func (c *Client) Head(ctx context.Context, origin string) (checkpoint []byte, err error) {
+	address, err := url.JoinPath(c.URL, fmt.Sprintf("%x", sha256.Sum256([]byte(origin))), "checkpoint")
+	if err != nil {
+		return nil, fmt.Errorf("witness address: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, b, err := c.do(req)
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusOK:
+		return b, nil
+	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed:
+		return nil, nil
 	}
 	return nil, &RefusedError{resp.StatusCode, oneLine(b)}
 }
