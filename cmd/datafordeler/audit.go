@@ -17,7 +17,7 @@ func auditCommand() command {
 	return command{
 		name:    "audit",
 		summary: "verify the ledger, prove and find decisions, account for every record",
-		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--json]
+		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--strict] [--json]
        datafordeler audit prove (--decision ID | --dataset D --partition P --offset O --subscription S) [--out FILE]
        datafordeler audit check FILE [--key VKEY|FILE] [--witness …] [--need N] [--json]
        datafordeler audit explain (--decision ID | --dataset D …) [--lang nb|nn|en] [--json]
@@ -34,7 +34,9 @@ to change, drop or add one unseen.
 
 verify reads a whole ledger, from an export in DIR or from a broker, and checks
 every line, every order, every head and every witness. The first fault is named,
-and the exit code is 1.
+and the exit code is 1. With --strict it is 1 also for what is no fault: entries
+that are labelled as overlapping or skipping, entries and decisions that no head
+covers yet, newest heads with too few witnesses. It says which.
 prove writes a proof of one decision, a few kilobytes, which check verifies with
 nothing but the ledger's public key.
 explain tells one decision in words: what was answered and why, on which law and
@@ -87,7 +89,7 @@ Examples:
   datafordeler audit fields --data data --json
   datafordeler audit expiring --data data --days 30
 
-Exit codes: 0 all is well, 1 a fault or nothing found, 2 flags.
+Exit codes: 0 all is well, 1 a fault, nothing found or --strict not content, 2 flags.
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			verbs := map[string]func(context.Context, stdio, []string) error{

@@ -21,7 +21,7 @@ import (
 func auditVerify(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("audit verify")
 	where, trust := placeFlags(fs), declareTrust(fs)
-	asJSON := fs.Bool("json", false, "")
+	asJSON, strict := fs.Bool("json", false, ""), fs.Bool("strict", false, "")
 	dir, args := leading(args)
 	if err := parse(fs, args, 0, 1); err != nil {
 		return err
@@ -88,8 +88,13 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	took := time.Since(begun)
+	lax := strictly(report, policy, rest)
+	if *strict && err == nil && len(lax) > 0 {
+		err = strictError(lax)
+	}
 	if *asJSON {
 		out := verified(report, policy, own, took)
+		out.Lax = lax
 		if out.Unentered = rest; err != nil && out.OK {
 			out.OK, out.Where = false, err.Error()
 		}
@@ -98,7 +103,8 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 		}
 		return err
 	}
-	printReport(std.out, report, policy, own, took, err == nil)
+	_, unmoved := errors.AsType[strictError](err)
+	printReport(std.out, report, policy, own, took, err == nil || unmoved)
 	if rest > 0 {
 		fmt.Fprintf(std.out, "%s records of decisions are in no entry yet: they come within seconds, or see what the sequencer's log says.\n", thousands(rest))
 	}
@@ -136,6 +142,7 @@ type verification struct {
 	Unentered  int64           `json:"unentered"` // records of decisions that no entry names yet
 	Overlaps   int64           `json:"overlaps"`  // batches labelled so
 	Skips      int64           `json:"skips"`
+	Lax        []strictness    `json:"lax"` // what --strict does not let pass
 	Seconds    float64         `json:"seconds"`
 }
 
