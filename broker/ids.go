@@ -28,6 +28,8 @@ type (
 	ConsentID string
 	// DelegationID names a delegation to a supplier.
 	DelegationID string
+	// RoleID names a role that an organisation was given.
+	RoleID string
 	// Purpose is what data is used for, a short stable code.
 	Purpose string
 	// Revision is the number of control events folded: the sequence number of

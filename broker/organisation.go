@@ -22,6 +22,27 @@ type Delegation struct {
 	Valid    Interval    `json:"valid"`
 }
 
+// RoleName is what an organisation is trusted with beside sharing data itself.
+type RoleName string
+
+// The roles. Who provides, consumes or supplies follows from datasets, agreements
+// and delegations, and is no role that is given.
+const (
+	// Auditor may ask what was decided on everybody's data, and read the ledger.
+	Auditor RoleName = "auditor"
+	// Operator may change the registry and stop what is wrong.
+	Operator RoleName = "operator"
+)
+
+// Role gives an organisation a role for a time. It is taken back by declaring it
+// again with an end.
+type Role struct {
+	ID           RoleID    `json:"id"`
+	Organisation OrgNumber `json:"organisation"`
+	Role         RoleName  `json:"role"`
+	Valid        Interval  `json:"valid"`
+}
+
 // SubjectKey is a subject under the stable matching key: it finds cases and
 // consents, and stands in control events. It is a secret's output, not an
 // identity number, but whoever holds the key can enumerate it.

@@ -53,6 +53,7 @@ const (
 	AgreementPut    Type = "agreement.put"    // broker.Agreement; parties, dataset and purpose never change, nor that it ended
 	SubscriptionPut Type = "subscription.put" // broker.Subscription; its consumer and dataset never change
 	DelegationPut   Type = "delegation.put"   // broker.Delegation
+	RolePut         Type = "role.put"         // broker.Role; its organisation and role never change
 
 	// DelegationWithdrawn ends a delegation for good; putting the same one
 	// again does not bring it back.
@@ -252,6 +253,8 @@ func empty(t Type) (payload, bool) {
 		return new(broker.Subscription), true
 	case DelegationPut:
 		return new(broker.Delegation), true
+	case RolePut:
+		return new(broker.Role), true
 	case DelegationWithdrawn, ConsentWithdrawn:
 		return new(Withdrawal), true
 	case CaseOpened:
@@ -384,7 +387,7 @@ func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount
 	return change(BudgetLeased, Lease{a, topicID, partition, amount})
 }
 
-// Put declares a thing: one of the eight structs of package broker that Type
+// Put declares a thing: one of the nine structs of package broker that Type
 // names, as a value.
 func Put(thing any) (Change, error) {
 	switch v := thing.(type) {
@@ -404,6 +407,8 @@ func Put(thing any) (Change, error) {
 		return change(SubscriptionPut, v), nil
 	case broker.Delegation:
 		return change(DelegationPut, v), nil
+	case broker.Role:
+		return change(RolePut, v), nil
 	}
 	return Change{}, fmt.Errorf("registry: %T is not something that can be put", thing)
 }

@@ -55,6 +55,7 @@ func everything(t *testing.T) (*State, []Event) {
 			Retention: &broker.Retention{SourceDays: 60, RejectedDays: 20, DeliveriesDays: 10}}),
 		put(broker.Mailbox{ID: "n", Organisation: "313876144", Client: "c", Channel: broker.KafkaChannel, RetentionDays: 5}),
 		LookUpSubject(SubjectLookup{Reason: "asked for by the subject", Periods: 3, Found: 7}),
+		put(broker.Role{ID: "revisjon", Organisation: "974761076", Role: broker.Auditor, Valid: span}),
 	}
 	s := New()
 	events := must(s.Link(day(1).Add(time.Nanosecond), "test", changes...))
@@ -64,7 +65,7 @@ func everything(t *testing.T) (*State, []Event) {
 		types[e.Type] = true
 	}
 	for _, x := range []Type{OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut, DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp} {
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp, RolePut} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
 		}

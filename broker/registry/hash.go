@@ -65,6 +65,9 @@ func (s *State) Hash() broker.Digest {
 	if len(s.keystores) > 1 {
 		parts = append(parts, s.keystores)
 	}
+	if len(s.roles) > 0 {
+		parts = append(parts, s.Roles())
+	}
 	if len(s.destroyed) > 0 {
 		parts = append(parts, s.destroyed)
 	}

@@ -32,11 +32,12 @@ const (
 	KindAgreement    Kind = "agreement"
 	KindSubscription Kind = "subscription"
 	KindDelegation   Kind = "delegation"
+	KindRole         Kind = "role"
 )
 
 // Kinds lists them in that order.
 func Kinds() []Kind {
-	return []Kind{KindOrganisation, KindDataset, KindBasis, KindPackage, KindMailbox, KindAgreement, KindSubscription, KindDelegation}
+	return []Kind{KindOrganisation, KindDataset, KindBasis, KindPackage, KindMailbox, KindAgreement, KindSubscription, KindDelegation, KindRole}
 }
 
 // put is the event type that declares the kind.
@@ -75,6 +76,8 @@ func idOf(body any) string {
 	case *broker.Subscription:
 		return string(v.ID)
 	case *broker.Delegation:
+		return string(v.ID)
+	case *broker.Role:
 		return string(v.ID)
 	}
 	return ""

@@ -122,6 +122,8 @@ func (c *catalogue) get(body any) any {
 		return orNil(c.subscriptions[v.ID])
 	case *broker.Delegation:
 		return orNil(c.delegations[v.ID])
+	case *broker.Role:
+		return orNil(c.roles[v.ID])
 	}
 	return nil
 }

@@ -53,6 +53,14 @@ func (s *State) refuse(p payload, t Type) string {
 			return fmt.Sprintf("delegation %s was withdrawn: declare a new one under another id", v.ID)
 		}
 		return first(name(v.ID), s.organisation("from", v.From), s.organisation("to", v.To))
+	case *broker.Role:
+		if v.Role != broker.Auditor && v.Role != broker.Operator {
+			return fmt.Sprintf("role %s: there is no role %q", v.ID, string(v.Role))
+		}
+		if old := s.roles[v.ID]; old != nil && (old.Organisation != v.Organisation || old.Role != v.Role) {
+			return fmt.Sprintf("role %s makes %s %s, and stays so: end it and declare another", v.ID, old.Organisation, old.Role)
+		}
+		return first(name(v.ID), s.organisation("organisation", v.Organisation))
 	case *broker.Case:
 		return s.refuseCase(v)
 	case *CaseEnd:

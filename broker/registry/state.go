@@ -52,6 +52,7 @@ type catalogue struct {
 	agreements    map[broker.AgreementID]*broker.Agreement
 	subscriptions map[broker.SubscriptionID]*broker.Subscription
 	delegations   map[broker.DelegationID]*broker.Delegation
+	roles         map[broker.RoleID]*broker.Role
 
 	// used are the package versions that any agreement ever named: decisions
 	// name them, so they keep their meaning.
@@ -83,6 +84,7 @@ func New() *State {
 			agreements:    map[broker.AgreementID]*broker.Agreement{},
 			subscriptions: map[broker.SubscriptionID]*broker.Subscription{},
 			delegations:   map[broker.DelegationID]*broker.Delegation{},
+			roles:         map[broker.RoleID]*broker.Role{},
 			used:          map[broker.PackageRef]bool{},
 			receivesFor:   map[broker.MailboxID]broker.OrgNumber{},
 		},
@@ -206,6 +208,9 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 		return false // no decision to come rests on a month that is over
 	case *SubjectLookup:
 		return false // the log keeps it; nothing rests on it
+	case *broker.Role:
+		s.catalogue.put(v)
+		return false // it opens doors; no decision on a record rests on it
 	default:
 		s.catalogue.put(p)
 	}
@@ -237,6 +242,8 @@ func (c *catalogue) put(p payload) {
 		}
 	case *broker.Delegation:
 		c.delegations[v.ID] = v
+	case *broker.Role:
+		c.roles[v.ID] = v
 	default:
 		panic(fmt.Sprintf("registry: %T cannot be put", p)) // parse and this switch name the same types
 	}
@@ -247,6 +254,7 @@ func (c *catalogue) clone() catalogue {
 	return catalogue{
 		maps.Clone(c.organisations), maps.Clone(c.datasets), maps.Clone(c.bases), maps.Clone(c.packages),
 		maps.Clone(c.mailboxes), maps.Clone(c.agreements), maps.Clone(c.subscriptions), maps.Clone(c.delegations),
+		maps.Clone(c.roles),
 		maps.Clone(c.used), maps.Clone(c.receivesFor),
 	}
 }
@@ -259,8 +267,8 @@ func (s *State) At() time.Time { return s.at }
 // Revision is the sequence number of the last accepted event; 0 before any.
 func (s *State) Revision() broker.Revision { return s.revision }
 
-// Structure is the last revision that changed anything but cases, consents and
-// leases. What was built from terms, datasets and policy stays good while it stands.
+// Structure is the last revision that changed anything but cases, consents, leases
+// and roles. What was built from terms, datasets and policy stays good while it stands.
 func (s *State) Structure() broker.Revision { return s.structure }
 
 // Head is the hash of the last accepted event; zero before any.
@@ -298,6 +306,23 @@ func (s *State) DelegationWithdrawn(id broker.DelegationID) (Withdrawal, bool) {
 	return w, ok
 }
 
+// Role finds a role that was given.
+func (s *State) Role(id broker.RoleID) *broker.Role { return s.roles[id] }
+
+// HasRole reports whether an organisation has a role at a time.
+func (s *State) HasRole(n broker.OrgNumber, role broker.RoleName, at time.Time) bool {
+	for _, r := range s.roles {
+		if r.Organisation == n && r.Role == role && r.Valid.Contains(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// ReceivesFor is the consumer whose data a mailbox holds, for good; "" before any
+// subscription used it.
+func (s *State) ReceivesFor(id broker.MailboxID) broker.OrgNumber { return s.receivesFor[id] }
+
 // Organisations and the rest list all of a kind, by name, in a fresh slice.
 func (s *State) Organisations() []*broker.Organisation { return sorted(s.organisations) }
 
@@ -325,6 +350,9 @@ func (s *State) Subscriptions() []*broker.Subscription { return sorted(s.subscri
 
 // Delegations lists all delegations.
 func (s *State) Delegations() []*broker.Delegation { return sorted(s.delegations) }
+
+// Roles lists all roles that were given.
+func (s *State) Roles() []*broker.Role { return sorted(s.roles) }
 
 func sorted[K cmp.Ordered, V any](m map[K]*V) []*V {
 	out := make([]*V, 0, len(m))

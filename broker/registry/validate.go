@@ -119,6 +119,9 @@ func (w *world) validate() {
 	for _, d := range sorted(w.delegations) {
 		w.delegation(d)
 	}
+	for _, r := range sorted(w.roles) {
+		w.role(r)
+	}
 }
 
 // name checks an identifier that becomes part of a topic name or a key.

@@ -358,4 +358,12 @@ func (w *world) delegation(d *broker.Delegation) {
 	w.interval(a, "valid", d.Valid)
 }
 
+func (w *world) role(r *broker.Role) {
+	a := w.of(KindRole, string(r.ID))
+	w.name(a, "id", string(r.ID))
+	w.knownOrg(a, "organisation", r.Organisation)
+	oneOf(w, a, "role", r.Role, broker.Auditor, broker.Operator)
+	w.interval(a, "valid", r.Valid)
+}
+
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

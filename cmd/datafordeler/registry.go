@@ -78,7 +78,7 @@ func registryCommand() command {
        datafordeler registry delegation withdraw --id D --actor NAME [--wait 30s]
 
 apply declares organisations, datasets, legal bases, rights packages, mailboxes,
-agreements, subscriptions and delegations from YAML. All of it is validated
+agreements, subscriptions, delegations and roles from YAML. All of it is validated
 before anything is written; a second time changes nothing. It returns when the
 change binds on every running instance, or tells after --wait that it does not
 yet.
@@ -86,7 +86,7 @@ case and consent read identifiers from standard input, one a line, and hash them
 here: they stand in no argument, log or event.
 delegation withdraw ends a supplier's leave to receive for a consumer, for good:
 the next one has a name of its own.
-KIND: organisation dataset basis package mailbox agreement subscription delegation.
+KIND: organisation dataset basis package mailbox agreement subscription delegation role.
 ` + placeHelp + `
 Examples:
   datafordeler registry apply -f deploy/demo --actor "kari at digdir" --dry-run --data data
@@ -297,6 +297,8 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 		return anys(st.Subscriptions()), nil
 	case registry.KindDelegation:
 		return anys(st.Delegations()), nil
+	case registry.KindRole:
+		return anys(st.Roles()), nil
 	}
 	return nil, usagef("no kind%s: there are %v", quoted(string(kind)), registry.Kinds())
 }
