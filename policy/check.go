@@ -17,13 +17,18 @@ import (
 // check parses modules and makes the compiler that holds them to what
 // `opa check --strict` does with our capabilities and our schema of the input.
 func check(modules map[string]string) (map[string]*ast.Module, *ast.Compiler, error) {
+	return checkAgainst(modules, inputSchemaJSON)
+}
+
+// checkAgainst is check with another schema of the input.
+func checkAgainst(modules map[string]string, inputSchema []byte) (map[string]*ast.Module, *ast.Compiler, error) {
 	caps, err := ast.LoadCapabilitiesJSON(bytes.NewReader(capabilitiesJSON))
 	if err != nil {
 		return nil, nil, fmt.Errorf("capabilities.json: %w", err)
 	}
 	var schema any
-	if err := util.UnmarshalJSON(inputSchemaJSON, &schema); err != nil {
-		return nil, nil, fmt.Errorf("schemas/input.json: %w", err)
+	if err := util.UnmarshalJSON(inputSchema, &schema); err != nil {
+		return nil, nil, fmt.Errorf("the schema of the input: %w", err)
 	}
 	schemas := ast.NewSchemaSet()
 	schemas.Put(ast.SchemaRootRef, schema)
@@ -66,12 +71,16 @@ func (r *TestReport) OK() bool {
 // capabilities and schema as the policy. A failing test is in the report; the
 // error says that the tests could not be run.
 func (b Bundle) Test(ctx context.Context) (*TestReport, error) {
+	return b.testAgainst(ctx, inputSchemaJSON)
+}
+
+func (b Bundle) testAgainst(ctx context.Context, inputSchema []byte) (*TestReport, error) {
 	all := maps.Clone(b.Modules)
 	if all == nil {
 		all = map[string]string{}
 	}
 	maps.Copy(all, b.TestModules)
-	modules, compiler, err := check(all)
+	modules, compiler, err := checkAgainst(all, inputSchema)
 	if err != nil {
 		return nil, fmt.Errorf("policy tests: %w", err)
 	}

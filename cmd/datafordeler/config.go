@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/intake"
@@ -41,6 +42,8 @@ type Config struct {
 	Store Store `yaml:"store"`
 	// API is the HTTP API: to publish, receive, look up and audit.
 	API web.Config `yaml:"api"`
+	// Access says whose tokens count at the doors, and for how long.
+	Access access.Config `yaml:"access"`
 	// HTTP is where /metrics, /healthz and /readyz are served.
 	HTTP HTTP `yaml:"http"`
 	// Log is what is written on standard error.
@@ -106,6 +109,7 @@ func defaultConfig() Config {
 		Flow:   flow.Defaults(),
 		Ledger: evidence.Defaults(),
 		API:    web.Defaults(),
+		Access: access.Defaults(),
 		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
 		Log:    Log{Level: "info", Format: "text"},
 	}
@@ -140,7 +144,7 @@ func (c Config) Validate() error {
 	for _, part := range []struct {
 		key string
 		err error
-	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}, {"api", c.API.Validate()}} {
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}, {"api", c.API.Validate()}, {"access", c.Access.Validate()}} {
 		for _, err := range each(part.err) {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}

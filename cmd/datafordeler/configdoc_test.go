@@ -17,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"datafordeler/broker/access"
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/kafka"
 )
@@ -33,6 +34,7 @@ var configSources = map[string]string{
 	"datafordeler/broker/intake":    "../../broker/intake/intake.go",
 	"datafordeler/broker/flow":      "../../broker/flow/config.go",
 	"datafordeler/broker/web":       "../../broker/web/config.go",
+	"datafordeler/broker/access":    "../../broker/access/config.go",
 
 	"datafordeler/broker/flow/evidence": "../../broker/flow/evidence/config.go",
 }
@@ -68,6 +70,10 @@ func clusterConfig() Config {
 	c.TLS = kafka.TLS{CAFile: "/etc/datafordeler/kafka-ca.pem"}
 	c.Keystore.Path = "/var/lib/datafordeler/keys"
 	c.HTTP.Listen = "0.0.0.0:8080"
+	c.Access.Issuers = []access.Issuer{
+		{Kind: access.Maskinporten, URL: "https://maskinporten.no/", DelegationSources: []string{"https://altinn.no/"}},
+		{Kind: access.IDPorten, URL: "https://idporten.no", Audiences: []string{"client-id-at-id-porten"}},
+	}
 	c.Log.Format = "json"
 	return c
 }

@@ -1,0 +1,217 @@
+package access
+
+import (
+	"slices"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/registry"
+)
+
+// index is what of the registry is asked for at each request. It is read-only, and
+// good as long as the registry's structure stands.
+type index struct {
+	structure broker.Revision
+	mailboxes map[broker.MailboxID][]*broker.Agreement // of the subscriptions that deliver into it
+	delegated map[pair][]delegation
+	parties   map[broker.OrgNumber]bool // who owns a dataset, provides or consumes
+}
+
+type pair struct{ from, to broker.OrgNumber }
+
+type delegation struct {
+	datasets []broker.DatasetID
+	valid    broker.Interval
+}
+
+func newIndex(st *registry.State) *index {
+	x := &index{
+		structure: st.Structure(),
+		mailboxes: map[broker.MailboxID][]*broker.Agreement{},
+		delegated: map[pair][]delegation{},
+		parties:   map[broker.OrgNumber]bool{},
+	}
+	for _, s := range st.Subscriptions() {
+		if a := st.Agreement(s.Agreement); a != nil && !slices.Contains(x.mailboxes[s.Mailbox], a) {
+			x.mailboxes[s.Mailbox] = append(x.mailboxes[s.Mailbox], a)
+		}
+	}
+	for _, d := range st.Delegations() {
+		valid := d.Valid
+		if w, ok := st.DelegationWithdrawn(d.ID); ok && (valid.To.IsZero() || w.At.Before(valid.To)) {
+			valid.To = w.At // before From too: then it never held
+		}
+		p := pair{d.From, d.To}
+		x.delegated[p] = append(x.delegated[p], delegation{d.Datasets, valid})
+	}
+	for _, d := range st.Datasets() {
+		x.parties[d.Owner] = true
+	}
+	for _, a := range st.Agreements() {
+		x.parties[a.Provider], x.parties[a.Consumer] = true, true
+	}
+	return x
+}
+
+// delegates reports whether a consumer lets a supplier have a dataset now.
+func (x *index) delegates(from, to broker.OrgNumber, d broker.DatasetID, now time.Time) bool {
+	return slices.ContainsFunc(x.delegated[pair{from, to}], func(g delegation) bool {
+		return g.valid.Contains(now) && slices.Contains(g.datasets, d)
+	})
+}
+
+// relate reduces a request to what its decision rests on, scope and roles aside.
+//
+// A supplier's own token for its own mailbox is not by its own hands where the
+// mailbox holds another's data: then the delegation is asked for too.
+func (x *index) relate(st *registry.State, c *Caller, a Action, r *Resource, now time.Time) (Relation, Via) {
+	via := Self
+	if c.Supplier != "" {
+		via = Undelegated // until a delegation is found for what is named
+	}
+	if c.Organisation == "" {
+		return Other, via
+	}
+	switch a {
+	case PublishRecords, ReadRejections:
+		return x.owner(st, c, r), via
+	case Receive:
+		return x.receiver(st, c, r, via, now)
+	case LookUp:
+		return x.consumer(st, c, r, via, now)
+	case AuditOwn:
+		return x.party(st, c, r, via, now)
+	}
+	return Unnamed, via
+}
+
+func (x *index) owner(st *registry.State, c *Caller, r *Resource) Relation {
+	if r.Dataset == "" {
+		return Unnamed
+	}
+	d := st.Dataset(r.Dataset)
+	if *r != (Resource{Dataset: r.Dataset}) || d == nil || d.Owner != c.Organisation {
+		return Other
+	}
+	return Owner
+}
+
+func (x *index) receiver(st *registry.State, c *Caller, r *Resource, via Via, now time.Time) (Relation, Via) {
+	if r.Mailbox == "" {
+		return Unnamed, via
+	}
+	m := st.Mailbox(r.Mailbox)
+	if *r != (Resource{Mailbox: r.Mailbox}) || m == nil || m.Organisation != c.Acting() {
+		return Other, via
+	}
+	consumer := st.ReceivesFor(m.ID)
+	if consumer == "" { // nothing was ever delivered into it
+		consumer = m.Organisation
+	}
+	if c.Supplier != "" && consumer != c.Organisation {
+		return Other, via // the supplier's, but for another consumer
+	}
+	if consumer == m.Organisation {
+		return Receiver, via
+	}
+	// What has been delegated of what it holds. Each delivery is judged again, by
+	// its own agreement, before it is handed out.
+	for _, a := range x.mailboxes[m.ID] {
+		if a.Supplier == m.Organisation && a.Consumer == consumer && x.delegates(consumer, a.Supplier, a.Dataset, now) {
+			return Receiver, Delegated
+		}
+	}
+	return Receiver, Undelegated
+}
+
+// agreement is the one that the request names, by itself or by its subscription;
+// nil where that is not one.
+func agreement(st *registry.State, r *Resource) *broker.Agreement {
+	id := r.Agreement
+	if r.Subscription != "" {
+		s := st.Subscription(r.Subscription)
+		if s == nil || id != "" && s.Agreement != id {
+			return nil
+		}
+		id = s.Agreement
+	}
+	return st.Agreement(id)
+}
+
+// acts says by whose hands a caller acts under an agreement of its organisation;
+// ok is false where the supplier is not the one that the agreement names.
+func (x *index) acts(c *Caller, a *broker.Agreement, now time.Time) (via Via, ok bool) {
+	switch {
+	case c.Supplier == "":
+		return Self, true
+	case c.Supplier != a.Supplier || a.Consumer != c.Organisation:
+		return Undelegated, false
+	case x.delegates(a.Consumer, a.Supplier, a.Dataset, now):
+		return Delegated, true
+	}
+	return Undelegated, true
+}
+
+func (x *index) consumer(st *registry.State, c *Caller, r *Resource, via Via, now time.Time) (Relation, Via) {
+	if r.Agreement == "" && r.Subscription == "" {
+		return Unnamed, via
+	}
+	a := agreement(st, r)
+	if r.Dataset != "" || r.Mailbox != "" || a == nil || a.Consumer != c.Organisation {
+		return Other, via
+	}
+	via, ok := x.acts(c, a, now)
+	if !ok {
+		return Other, via
+	}
+	return Consumer, via
+}
+
+// party asks everything that is named. With nothing named, or a dataset alone, it
+// is about all that the organisation is party to: that is more than any supplier of
+// it may see.
+func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now time.Time) (Relation, Via) {
+	if *r == (Resource{}) {
+		if c.Supplier != "" || !x.parties[c.Organisation] {
+			return Unnamed, via
+		}
+		return Party, via
+	}
+	if c.Supplier != "" && r.Agreement == "" && r.Subscription == "" && r.Mailbox == "" {
+		return Other, via
+	}
+	if r.Agreement != "" || r.Subscription != "" {
+		a := agreement(st, r)
+		if a == nil || a.Consumer != c.Organisation && a.Provider != c.Organisation || r.Dataset != "" && a.Dataset != r.Dataset {
+			return Other, via
+		}
+		acts, ok := x.acts(c, a, now)
+		if !ok {
+			return Other, via
+		}
+		via = acts
+	} else if r.Dataset != "" && !x.concerns(st, c.Organisation, r.Dataset) {
+		return Other, via
+	}
+	if r.Mailbox != "" {
+		relation, how := x.receiver(st, c, &Resource{Mailbox: r.Mailbox}, via, now)
+		if relation != Receiver && (c.Supplier != "" || st.ReceivesFor(r.Mailbox) != c.Organisation) {
+			return Other, via
+		}
+		if relation == Receiver && (via == Self || c.Supplier != "" && r.Agreement == "" && r.Subscription == "") {
+			via = how
+		}
+	}
+	return Party, via
+}
+
+// concerns reports whether an organisation owns a dataset or is party to an
+// agreement on it.
+func (x *index) concerns(st *registry.State, n broker.OrgNumber, id broker.DatasetID) bool {
+	if d := st.Dataset(id); d == nil || d.Owner == n {
+		return d != nil
+	}
+	return slices.ContainsFunc(st.Agreements(), func(a *broker.Agreement) bool {
+		return a.Dataset == id && (a.Consumer == n || a.Provider == n)
+	})
+}

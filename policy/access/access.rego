@@ -1,0 +1,82 @@
+# METADATA
+# title: May this caller do this?
+# description: |
+#   One question for one request at a door of the broker. What is known of the
+#   token, the registry and the resource comes as a few words of closed sets; the
+#   answer is `permit`, and what is undefined refuses.
+#
+#   The program decides the same in Go (broker/access/decide.go). A request is let
+#   in only when both permit; where they differ it is refused, logged and counted.
+#
+#   These rules are built into the program. They are no part of the policy that
+#   decides on records (package sharing), nor of its digest: they say who may knock,
+#   not what may be shared.
+# scope: package
+package access
+
+# METADATA
+# title: The answer
+# entrypoint: true
+default permit := false
+
+# Anybody whose token counts may see what the broker sees of them.
+permit if input.action == "self.read"
+
+# What there is to ask for is no secret among organisations.
+permit if {
+	organisation
+	input.action == "catalogue.read"
+}
+
+# A provider acts on its own dataset, by its own hands: no delegation that the
+# registry knows of lets a supplier publish.
+permit if {
+	organisation
+	input.scope
+	input.action in {"records.publish", "rejections.read"}
+	input.relation == "owner"
+	input.via == "self"
+}
+
+permit if {
+	organisation
+	input.scope
+	entitled
+	own_or_delegated
+}
+
+entitled if {
+	input.action == "mailbox.receive"
+	input.relation == "receiver"
+}
+
+entitled if {
+	input.action == "subject.lookup"
+	input.relation == "consumer"
+}
+
+entitled if {
+	input.action == "decisions.read"
+	input.relation == "party"
+}
+
+# An auditor asks of everything, and answers for it itself.
+permit if {
+	organisation
+	input.scope
+	input.action in {"decisions.audit", "decisions.subject"}
+	input.auditor
+	input.via == "self"
+}
+
+permit if {
+	organisation
+	input.scope
+	input.action == "broker.operate"
+	input.operator
+	input.via == "self"
+}
+
+organisation if input.kind == "organisation"
+
+own_or_delegated if input.via in {"self", "delegated"}
