@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +8,7 @@ import (
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/web"
+	"datafordeler/policy"
 )
 
 // doors are the endpoints of a running instance. Each party's stand in a file of
@@ -16,7 +16,8 @@ import (
 type doors struct {
 	node   *node
 	broker *flow.Broker
-	server *web.Server // nil where api.listen is ""
+	server *web.Server        // nil where api.listen is ""
+	guard  *access.Gatekeeper // likewise
 }
 
 // newDoors makes the HTTP API of an instance; open starts it.
@@ -25,24 +26,23 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 	if n.cfg.API.Listen == "" {
 		return d, nil
 	}
-	guard, err := n.newGuard()
+	rules, err := policy.NewAccessChecker()
 	if err != nil {
 		return nil, err
 	}
-	d.server = web.New(web.Options{Config: n.cfg.API, Guard: guard, Log: n.log, Version: version()})
+	if d.guard, err = access.New(n.cfg.Access, access.Options{View: n.control.View, Checker: rules, Log: n.log}); err != nil {
+		return nil, usageError{err}
+	}
+	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version()})
 	d.server.RegisterTopics(n.describeTopics)
 	return d, nil
-}
-
-func (n *node) newGuard() (access.Guard, error) {
-	return nil, errors.New("access.issuers: nobody could come in; name the issuers whose tokens count, or turn the API off (api.listen: \"\")")
 }
 
 func (d *doors) collectors() []prometheus.Collector {
 	if d.server == nil {
 		return nil
 	}
-	return d.server.Collectors()
+	return append(d.server.Collectors(), d.guard.Collectors()...)
 }
 
 func (d *doors) open() error {
@@ -63,6 +63,7 @@ func (d *doors) close() {
 	if err := d.server.Close(); err != nil {
 		d.node.log.Warn("closing the HTTP API", "err", err)
 	}
+	d.guard.Close()
 }
 
 // version is the program's own, as the build names it.

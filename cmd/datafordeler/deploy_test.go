@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -11,10 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
+	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/flow/readmodel"
+	"datafordeler/broker/registry"
 	"datafordeler/broker/web"
+	"datafordeler/policy"
 )
 
 var (
@@ -29,7 +33,7 @@ func exported(t *testing.T) map[string][]string {
 	metrics := map[string][]string{}
 	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
 	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors(),
-		web.New(web.Options{}).Collectors()) {
+		web.New(web.Options{}).Collectors(), gatekeeper(t).Collectors()) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)
@@ -42,6 +46,22 @@ func exported(t *testing.T) map[string][]string {
 		t.Fatalf("only %d metrics", len(metrics))
 	}
 	return metrics
+}
+
+func gatekeeper(t *testing.T) *access.Gatekeeper {
+	t.Helper()
+	cfg := access.Defaults()
+	cfg.Issuers = []access.Issuer{{Kind: access.Maskinporten, URL: "https://maskinporten.no/"}}
+	rules, err := policy.NewAccessChecker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := access.New(cfg, access.Options{View: func(func(*registry.State)) {}, Checker: rules, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
 }
 
 // named lists the metrics that a text names, histograms without their suffix.
@@ -180,7 +200,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status", "issuer"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {
