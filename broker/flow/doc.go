@@ -14,7 +14,7 @@
 // Nothing leaves before 3, and 3 is all or nothing.
 //
 // What reads the log beside it has packages of its own: evidence makes the ledger,
-// and says when deliveries must wait for it ([Options].Evidence); readmodel fills
+// and says when deliveries must wait for it ([Options]); readmodel fills
 // the read model; replay computes decisions again. torture and bench hold it to its
 // promises and measure it.
 //

@@ -78,7 +78,7 @@ func claimPostgres(ctx context.Context, dsn string) (*Claim, error) {
 	c := &Claim{pg: conn}
 	var taken bool
 	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended('datafordeler read model is filled ' || $1::text, 0))",
-		cfg.ConnConfig.RuntimeParams["search_path"]).Scan(&taken)
+		firstSchema(cfg.ConnConfig.RuntimeParams["search_path"])).Scan(&taken)
 	switch {
 	case err != nil:
 		c.Release()

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+
+	"datafordeler/broker/store/pgtest"
 )
 
 // One holds the claim, in this process and others; it is free again when given up.
@@ -29,4 +31,20 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Release()
+}
+
+// The tables are where the first schema on the path says, also where it is yet to
+// be made and the others are there.
+func TestFirstSchema(t *testing.T) {
+	for path, want := range map[string]string{"a": "a", " A , public": "a", `"A b",public`: "A b", `"a""b"`: `a"b`} {
+		if got := firstSchema(path); got != want {
+			t.Errorf("of %s: %s, want %s", path, got, want)
+		}
+	}
+	dsn := pgtest.Shared(t).DSN()
+	s := open1(t, dsn+",public")
+	apply1(t, s, newGen(1).batches(3)...)
+	if next, err := open1(t, dsn).Position(t.Context()); err != nil || len(next) == 0 {
+		t.Errorf("by the first alone: %v (%v)", next, err)
+	}
 }

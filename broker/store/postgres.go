@@ -57,32 +57,40 @@ func openPostgres(ctx context.Context, dsn string) (engine, error) {
 		return nil, fmt.Errorf("store: postgres at %s: %w", c.ConnConfig.Host, err)
 	}
 	e := &postgresEngine{pool}
-	if err := e.make(ctx); err != nil {
+	if err := e.make(ctx, c.ConnConfig.RuntimeParams["search_path"]); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("store: postgres at %s: %w", c.ConnConfig.Host, err)
 	}
 	return e, nil
 }
 
-// make sees to it that there is a schema for the tables.
-func (e *postgresEngine) make(ctx context.Context) error {
-	var current *string
-	if err := e.pool.QueryRow(ctx, "SELECT current_schema()").Scan(&current); err != nil || current != nil {
+// make sees to it that the first schema on the path, where the tables are, is there:
+// without it they would be made in the next one.
+func (e *postgresEngine) make(ctx context.Context, path string) error {
+	name := firstSchema(path)
+	var there bool
+	look := func() error {
+		const ask = "SELECT $1 = '$user' AND current_schema() IS NOT NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
+		return e.pool.QueryRow(ctx, ask, name).Scan(&there)
+	}
+	if err := look(); err != nil || there {
 		return err
 	}
-	var path string
-	if err := e.pool.QueryRow(ctx, "SELECT current_setting('search_path')").Scan(&path); err != nil {
-		return err
-	}
-	first, _, _ := strings.Cut(path, ",")
-	name := strings.Trim(strings.TrimSpace(first), `"`)
 	_, err := e.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{name}.Sanitize())
-	if err != nil { // somebody else may have been faster
-		if again := e.pool.QueryRow(ctx, "SELECT current_schema()").Scan(&current); again == nil && current != nil {
-			return nil
-		}
+	if err != nil && look() == nil && there { // somebody else was faster
+		return nil
 	}
 	return err
+}
+
+// firstSchema is the first on a search path, as PostgreSQL reads it.
+func firstSchema(path string) string {
+	first, _, _ := strings.Cut(path, ",")
+	first = strings.TrimSpace(first)
+	if inner, quoted := strings.CutPrefix(first, `"`); quoted {
+		return strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
+	}
+	return strings.ToLower(first)
 }
 
 func (e *postgresEngine) close() error {

@@ -67,74 +67,78 @@ func (r *rig) held(o Options) Content {
 // However it was filled, and wherever it was stopped, it holds what the log holds:
 // no more, no less, as one that is made anew.
 func TestStopsAndGoesOn(t *testing.T) {
-	r := newRig(t)
-	another := r.dsn("again.db")
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	draw := rand.New(rand.NewPCG(seed, 0))
-	for range 12 {
-		f, stop := r.start(r.opts)
-		for range draw.IntN(5) {
-			switch p := draw.Int32N(3); draw.IntN(4) {
-			case 0:
-				r.transaction(kgo.TryCommit, p, (p+1)%3)
-			case 1:
-				r.transaction(kgo.TryAbort, p)
-			default:
-				r.decide(p, 1+draw.IntN(40))
+	onBoth(t, func(t *testing.T, newRig func() *rig) {
+		r := newRig()
+		another := r.another()
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		draw := rand.New(rand.NewPCG(seed, 0))
+		for range 12 {
+			f, stop := r.start(r.opts)
+			for range draw.IntN(5) {
+				switch p := draw.Int32N(3); draw.IntN(4) {
+				case 0:
+					r.transaction(kgo.TryCommit, p, (p+1)%3)
+				case 1:
+					r.transaction(kgo.TryAbort, p)
+				default:
+					r.decide(p, 1+draw.IntN(40))
+				}
+			}
+			if draw.IntN(2) == 0 {
+				r.caughtUp(f)
+			}
+			stop()
+			f, stop = r.start(r.opts)
+			r.caughtUp(f)
+			stop()
+			want := r.rebuild(another)
+			if got := r.held(r.opts); got != want {
+				t.Fatalf("holds %+v; made anew %+v", got, want)
+			}
+			var n int64
+			for _, records := range r.next {
+				n += decisionsOf(records)
+			}
+			if want.Decisions != n {
+				t.Fatalf("%d decisions, of %d in the log", want.Decisions, n)
 			}
 		}
-		if draw.IntN(2) == 0 {
-			r.caughtUp(f)
-		}
-		stop()
-		f, stop = r.start(r.opts)
-		r.caughtUp(f)
-		stop()
-		want := r.rebuild(another)
-		if got := r.held(r.opts); got != want {
-			t.Fatalf("holds %+v; made anew %+v", got, want)
-		}
-		var n int64
-		for _, records := range r.next {
-			n += decisionsOf(records)
-		}
-		if want.Decisions != n {
-			t.Fatalf("%d decisions, of %d in the log", want.Decisions, n)
-		}
-	}
+	})
 }
 
 // While one fills a read model, nobody else does, nor makes it anew; when it ends,
 // the one that stood by goes on.
 func TestOneFills(t *testing.T) {
-	r := newRig(t)
-	first, stop := r.start(r.opts)
-	r.decide(0, 10)
-	r.caughtUp(first)
-	second, _ := r.start(r.opts)
-	if _, err := Rebuild(t.Context(), r.opts, nil); !errors.Is(err, store.ErrClaimed) {
-		t.Fatalf("made anew while it is filled: %v", err)
-	}
-	if got := r.held(r.opts); got.Decisions != 12 {
-		t.Fatalf("%d decisions after that", got.Decisions)
-	}
-	r.decide(1, 10)
-	r.caughtUp(first)
-	stop()
-	r.decide(2, 10)
-	r.caughtUp(second)
-	if got, want := r.held(r.opts), r.rebuild(r.dsn("again.db")); got != want {
-		t.Errorf("holds %+v; made anew %+v", got, want)
-	}
-	if n := r.logged("not being filled"); n != 0 {
-		t.Errorf("standing by was logged %d times as an error", n)
-	}
+	onBoth(t, func(t *testing.T, newRig func() *rig) {
+		r := newRig()
+		first, stop := r.start(r.opts)
+		r.decide(0, 10)
+		r.caughtUp(first)
+		second, _ := r.start(r.opts)
+		if _, err := Rebuild(t.Context(), r.opts, nil); !errors.Is(err, store.ErrClaimed) {
+			t.Fatalf("made anew while it is filled: %v", err)
+		}
+		if got := r.held(r.opts); got.Decisions != 12 {
+			t.Fatalf("%d decisions after that", got.Decisions)
+		}
+		r.decide(1, 10)
+		r.caughtUp(first)
+		stop()
+		r.decide(2, 10)
+		r.caughtUp(second)
+		if got, want := r.held(r.opts), r.rebuild(r.another()); got != want {
+			t.Errorf("holds %+v; made anew %+v", got, want)
+		}
+		if n := r.logged("not being filled"); n != 0 {
+			t.Errorf("standing by was logged %d times as an error", n)
+		}
+	})
 }
 
 // A read model that cannot be opened is said once, tried again, and filled when it can be.
 func TestTriesAgain(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, onSQLite(t))
 	o := r.opts
 	dir := filepath.Join(t.TempDir(), "folder")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the folder should be
@@ -164,71 +168,77 @@ func TestTriesAgain(t *testing.T) {
 
 // A decision under an agreement that this instance has not folded yet waits for it.
 func TestWaitsForTheRegistry(t *testing.T) {
-	r := newRig(t)
-	f, _ := r.start(r.opts)
-	r.write(0, r.encode(0, 5, r.rev+1))
-	r.decide(1, 5)
-	f.mu.Lock()
-	early := f.applied[0]
-	f.mu.Unlock()
-	if early != 0 {
-		t.Error("applied before the revision that it names")
-	}
-	_, err := r.opts.Control.Append(t.Context(), func(st *registry.State) ([]registry.Event, error) {
-		put, err := registry.Put(broker.Organisation{Number: "964338531", Name: "Prøve"})
-		if err != nil {
-			return nil, err
+	onBoth(t, func(t *testing.T, newRig func() *rig) {
+		r := newRig()
+		f, _ := r.start(r.opts)
+		r.write(0, r.encode(0, 5, r.rev+1))
+		r.decide(1, 5)
+		f.mu.Lock()
+		early := f.applied[0]
+		f.mu.Unlock()
+		if early != 0 {
+			t.Error("applied before the revision that it names")
 		}
-		return st.Link(r.now, "test", put)
+		_, err := r.opts.Control.Append(t.Context(), func(st *registry.State) ([]registry.Event, error) {
+			put, err := registry.Put(broker.Organisation{Number: "964338531", Name: "Prøve"})
+			if err != nil {
+				return nil, err
+			}
+			return st.Link(r.now, "test", put)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.caughtUp(f)
+		if got := r.held(r.opts); got.Decisions != 12 {
+			t.Errorf("%d decisions", got.Decisions)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.caughtUp(f)
-	if got := r.held(r.opts); got.Decisions != 12 {
-		t.Errorf("%d decisions", got.Decisions)
-	}
 }
 
 // A read model of another log is not filled further, and says what to do.
 func TestAnotherLog(t *testing.T) {
-	old, r := newRig(t), newRig(t)
-	old.decide(0, 5)
-	old.decide(0, 5)
-	old.rebuild(r.opts.withLog(old))
-	r.now = r.now.Add(time.Hour)
-	for range 3 {
-		r.decide(0, 5)
-	}
-	f, stop := r.start(r.opts)
-	f.failedTimes(1)
-	stop()
-	if !errors.Is(f.err, ErrOtherLog) {
-		t.Errorf("%v", f.err)
-	}
-	if got := r.rebuild(r.opts); got.Decisions != 18 {
-		t.Errorf("made anew, it holds %d decisions", got.Decisions)
-	}
+	onBoth(t, func(t *testing.T, newRig func() *rig) {
+		old, r := newRig(), newRig()
+		old.decide(0, 5)
+		old.decide(0, 5)
+		old.rebuild(r.opts.withLog(old))
+		r.now = r.now.Add(time.Hour)
+		for range 3 {
+			r.decide(0, 5)
+		}
+		f, stop := r.start(r.opts)
+		f.failedTimes(1)
+		stop()
+		if !errors.Is(f.err, ErrOtherLog) {
+			t.Errorf("%v", f.err)
+		}
+		if got := r.rebuild(r.opts); got.Decisions != 18 {
+			t.Errorf("made anew, it holds %d decisions", got.Decisions)
+		}
+	})
 }
 
 // Behind counts what is not in it yet.
 func TestBehind(t *testing.T) {
-	r := newRig(t)
-	r.transaction(kgo.TryCommit, 0, 1)
-	r.rebuild(r.opts)
-	check := func(want int64) {
-		t.Helper()
-		s, err := store.Open(t.Context(), r.opts.DSN)
-		if err != nil {
-			t.Fatal(err)
+	onBoth(t, func(t *testing.T, newRig func() *rig) {
+		r := newRig()
+		r.transaction(kgo.TryCommit, 0, 1)
+		r.rebuild(r.opts)
+		check := func(want int64) {
+			t.Helper()
+			s, err := store.Open(t.Context(), r.opts.DSN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if n, exact, err := Behind(t.Context(), r.opts, s); n != want || !exact || err != nil {
+				t.Errorf("behind by %d, %v, %v; want %d", n, exact, err, want)
+			}
 		}
-		defer s.Close()
-		if n, exact, err := Behind(t.Context(), r.opts, s); n != want || !exact || err != nil {
-			t.Errorf("behind by %d, %v, %v; want %d", n, exact, err, want)
-		}
-	}
-	check(0) // though the marker lies behind what it read
-	r.transaction(kgo.TryCommit, 0, 1)
-	r.transaction(kgo.TryAbort, 2)
-	check(2)
+		check(0) // though the marker lies behind what it read
+		r.transaction(kgo.TryCommit, 0, 1)
+		r.transaction(kgo.TryAbort, 2)
+		check(2)
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
+	"datafordeler/broker/store/pgtest"
 	"datafordeler/deploy/demo"
 )
 
@@ -31,14 +32,29 @@ type rig struct {
 	next   map[int32]int64
 	now    time.Time
 	opts   Options
+	fresh  func() string // the name of a database that is not there yet
 
 	mu   sync.Mutex
 	said strings.Builder
 }
 
-func newRig(t *testing.T) *rig {
+// onBoth runs a test on both databases; newRig makes the rigs that it needs.
+func onBoth(t *testing.T, test func(t *testing.T, newRig func() *rig)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(t, func() *rig { return newRig(t, onSQLite(t)) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func() *rig { return newRig(t, pgtest.Shared(t).DSN) })
+	})
+}
+
+func onSQLite(t *testing.T) func() string {
+	return func() string { return "sqlite:" + filepath.Join(t.TempDir(), "read.db") }
+}
+
+func newRig(t *testing.T, fresh func() string) *rig {
 	t.Helper()
-	r := &rig{t: t, cfg: kafka.Defaults(), next: map[int32]int64{}, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+	r := &rig{t: t, cfg: kafka.Defaults(), next: map[int32]int64{}, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), fresh: fresh}
 	dir := t.TempDir()
 	r.cfg.Data, r.cfg.SourcePartitions = filepath.Join(dir, "data"), 3
 	log := slog.New(slog.NewTextHandler(r, nil))
@@ -78,7 +94,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	control.View(func(st *registry.State) { r.terms = st.AllTerms() })
-	r.opts = Options{DSN: "sqlite:" + filepath.Join(dir, "read.db"), Engine: r.engine, Topics: r.cfg.Topics(), Control: control, Log: log}
+	r.opts = Options{DSN: fresh(), Engine: r.engine, Topics: r.cfg.Topics(), Control: control, Log: log}
 	return r
 }
 
@@ -165,10 +181,10 @@ func (r *rig) transaction(commit kgo.TransactionEndTry, partitions ...int32) {
 	}
 }
 
-// dsn is another read model beside the first.
-func (r *rig) dsn(name string) Options {
+// another is a read model beside the first.
+func (r *rig) another() Options {
 	o := r.opts
-	o.DSN = "sqlite:" + filepath.Join(r.t.TempDir(), name)
+	o.DSN = r.fresh()
 	return o
 }
 
