@@ -80,7 +80,12 @@ func (f *Follower) Run(ctx context.Context) {
 			failing = true
 			pause, wait = wait, min(2*wait, most)
 		}
-		f.update(func() { f.err, f.failed = err, f.failed+1 })
+		f.update(func() {
+			f.err, f.failed = err, f.failed+1
+			if errors.Is(err, store.ErrClaimed) {
+				f.applied = nil // another goes on from there: how far, this one does not know
+			}
+		})
 		select {
 		case <-ctx.Done():
 			return

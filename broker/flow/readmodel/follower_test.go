@@ -242,3 +242,37 @@ func TestBehind(t *testing.T) {
 		check(2)
 	})
 }
+
+// One that stands by has no lag, whatever it knew when it filled: an alarm on it
+// would never end.
+func TestNoLagWhileStandingBy(t *testing.T) {
+	r := newRig(t, onSQLite(t))
+	f, stop := r.start(r.opts)
+	r.decide(0, 10)
+	r.caughtUp(f)
+	if places, _ := f.lag(); places != 0 {
+		t.Errorf("level, %d places behind", places)
+	}
+	stop()
+	claim, err := store.TakeClaim(t.Context(), r.opts.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer claim.Release()
+	f.mu.Lock()
+	f.ends[0] = f.applied[0] + 5
+	f.mu.Unlock()
+	if places, behind := f.lag(); places < 5 || behind <= 0 {
+		t.Errorf("%d places behind, for %v", places, behind)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); f.Run(ctx) }()
+	f.failedTimes(1)
+	r.decide(0, 10)
+	if places, behind := f.lag(); places != 0 || behind != 0 {
+		t.Errorf("another fills it, and this one is %d places behind, for %v", places, behind)
+	}
+	cancel()
+	<-ended
+}
