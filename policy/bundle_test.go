@@ -260,6 +260,16 @@ func TestReasonsAreExplained(t *testing.T) {
 		if r.Title == "" || len(r.Cites) == 0 || !codePattern.MatchString(string(r.Code)) {
 			t.Errorf("%s lacks its title or what it cites", r.Code)
 		}
+		for _, c := range r.Cites {
+			if strings.Contains(c, "§") {
+				continue // an act, by its own name
+			}
+			for _, l := range []string{"nb", "nn"} {
+				if Cited(c, l) == c {
+					t.Errorf("%s cites %q, which has no words in %s: policy/cites.go", r.Code, c, l)
+				}
+			}
+		}
 		for _, l := range Languages {
 			for what, text := range map[string]string{"message": r.Message[l], "remedy": r.Remedy[l]} {
 				if !strings.HasSuffix(text, ".") || len(text) < 10 || len(text) > 200 {
@@ -277,5 +287,21 @@ func TestReasonsAreExplained(t *testing.T) {
 	}
 	if _, ok := e.Reason("made_up"); ok {
 		t.Error("a reason that does not exist was found")
+	}
+}
+
+func TestCited(t *testing.T) {
+	for _, c := range [][3]string{
+		{"GDPR article 28", "nb", "personvernforordningen artikkel 28"},
+		{"GDPR article 4(7)", "nn", "personvernforordninga artikkel 4 nr. 7"},
+		{"GDPR article 6(1)(a)", "nb", "personvernforordningen artikkel 6 nr. 1 bokstav a"},
+		{"GDPR article 6(1)(a)", "en", "GDPR article 6(1)(a)"},
+		{"forvaltningsloven § 13 b", "nb", "forvaltningsloven § 13 b"},
+		{"The agreement, its supplier", "nn", "Leverandøren i avtalen"},
+		{"Instruks 7", "nb", "Instruks 7"},
+	} {
+		if got := Cited(c[0], c[1]); got != c[2] {
+			t.Errorf("%s in %s: %s", c[0], c[1], got)
+		}
 	}
 }
