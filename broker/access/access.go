@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -52,8 +53,8 @@ func (p Person) IsZero() bool { return p.number == "" }
 // String hides the number from logs and errors.
 func (p Person) String() string { return "(a person)" }
 
-// GoString hides the number from %#v.
-func (p Person) GoString() string { return "access.Person(hidden)" }
+// Format hides the number from every verb of fmt, also those that ask no String.
+func (p Person) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // MarshalText refuses: a person's number is never encoded by accident.
 func (p Person) MarshalText() ([]byte, error) {
@@ -80,9 +81,27 @@ func (c Caller) Actor() string {
 	case c.Organisation == "":
 		return "a citizen"
 	case c.Supplier != "":
-		return fmt.Sprintf("organisation %s by supplier %s (client %s)", c.Organisation, c.Supplier, c.Client)
+		return fmt.Sprintf("organisation %s by supplier %s (client %s)", c.Organisation, c.Supplier, short(c.Client))
 	}
-	return fmt.Sprintf("organisation %s (client %s)", c.Organisation, c.Client)
+	return fmt.Sprintf("organisation %s (client %s)", c.Organisation, short(c.Client))
+}
+
+// short is a client's name, or its beginning where it is long or has eleven digits
+// in a row: then it could be a person's number, and the registry takes no such actor.
+// A UUID has them by chance now and then.
+func short(client string) string {
+	run := 0
+	for i := range len(client) {
+		if client[i] < '0' || client[i] > '9' {
+			run = 0
+		} else if run++; run == 11 {
+			return client[:8] + "…"
+		}
+	}
+	if len(client) > 100 {
+		return client[:100] + "…"
+	}
+	return client
 }
 
 // Action is what a caller wants to do. Each endpoint names one.

@@ -105,6 +105,15 @@ func sign(key *rsa.PrivateKey, head, body string) string {
 
 const goodHead = `{"alg":"RS256","kid":"a","typ":"JWT"}`
 
+func jsonText(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // token signs claims with the key that the issuer publishes as "a".
 func token(claims map[string]any) string {
 	b, err := json.Marshal(claims)

@@ -14,7 +14,12 @@ type index struct {
 	structure broker.Revision
 	mailboxes map[broker.MailboxID][]*broker.Agreement // of the subscriptions that deliver into it
 	delegated map[pair][]delegation
-	parties   map[broker.OrgNumber]bool // who owns a dataset, provides or consumes
+	parties   map[party]bool // who owns, provides or consumes a dataset; "" is any
+}
+
+type party struct {
+	organisation broker.OrgNumber
+	dataset      broker.DatasetID
 }
 
 type pair struct{ from, to broker.OrgNumber }
@@ -29,7 +34,7 @@ func newIndex(st *registry.State) *index {
 		structure: st.Structure(),
 		mailboxes: map[broker.MailboxID][]*broker.Agreement{},
 		delegated: map[pair][]delegation{},
-		parties:   map[broker.OrgNumber]bool{},
+		parties:   map[party]bool{},
 	}
 	for _, s := range st.Subscriptions() {
 		if a := st.Agreement(s.Agreement); a != nil && !slices.Contains(x.mailboxes[s.Mailbox], a) {
@@ -44,11 +49,15 @@ func newIndex(st *registry.State) *index {
 		p := pair{d.From, d.To}
 		x.delegated[p] = append(x.delegated[p], delegation{d.Datasets, valid})
 	}
+	concerns := func(n broker.OrgNumber, d broker.DatasetID) {
+		x.parties[party{n, d}], x.parties[party{n, ""}] = true, true
+	}
 	for _, d := range st.Datasets() {
-		x.parties[d.Owner] = true
+		concerns(d.Owner, d.ID)
 	}
 	for _, a := range st.Agreements() {
-		x.parties[a.Provider], x.parties[a.Consumer] = true, true
+		concerns(a.Provider, a.Dataset)
+		concerns(a.Consumer, a.Dataset)
 	}
 	return x
 }
@@ -172,7 +181,7 @@ func (x *index) consumer(st *registry.State, c *Caller, r *Resource, via Via, no
 // it may see.
 func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now time.Time) (Relation, Via) {
 	if *r == (Resource{}) {
-		if c.Supplier != "" || !x.parties[c.Organisation] {
+		if c.Supplier != "" || !x.parties[party{c.Organisation, ""}] {
 			return Unnamed, via
 		}
 		return Party, via
@@ -190,7 +199,7 @@ func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now t
 			return Other, via
 		}
 		via = acts
-	} else if r.Dataset != "" && !x.concerns(st, c.Organisation, r.Dataset) {
+	} else if r.Dataset != "" && !x.parties[party{c.Organisation, r.Dataset}] {
 		return Other, via
 	}
 	if r.Mailbox != "" {
@@ -203,15 +212,4 @@ func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now t
 		}
 	}
 	return Party, via
-}
-
-// concerns reports whether an organisation owns a dataset or is party to an
-// agreement on it.
-func (x *index) concerns(st *registry.State, n broker.OrgNumber, id broker.DatasetID) bool {
-	if d := st.Dataset(id); d == nil || d.Owner == n {
-		return d != nil
-	}
-	return slices.ContainsFunc(st.Agreements(), func(a *broker.Agreement) bool {
-		return a.Dataset == id && (a.Consumer == n || a.Provider == n)
-	})
 }
