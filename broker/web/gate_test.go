@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"datafordeler/broker/access"
+	"datafordeler/broker/registry"
 )
 
 // fakeGuard knows callers by a word in place of a token.
@@ -195,5 +196,53 @@ func TestDocument(t *testing.T) {
 	}
 	if len(doc.Paths) < 2 {
 		t.Error("operations are missing")
+	}
+}
+
+// What is told of the caller's doors is what the guard answers there.
+func TestSelfNamesDoors(t *testing.T) {
+	docs, err := registry.Load("../../deploy/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := registry.New()
+	plan, err := registry.NewPlan(st, docs, "test", time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range plan.Events {
+		if _, err := st.Fold(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mailbox := st.Mailbox("oslo-sosialhjelp")
+	s := testServer(t, func(o *Options) {
+		o.View = func(see func(*registry.State)) { see(st) }
+		g := o.Guard.(*fakeGuard)
+		g.callers["oslo"] = access.Caller{Organisation: mailbox.Organisation, Client: "c"}
+		g.allow = func(_ access.Caller, a access.Action, _ access.Resource) error {
+			if a == access.LookUp {
+				return &access.Refusal{Why: "the token lacks a scope"}
+			}
+			return nil
+		}
+	})
+	var self Self
+	if err := json.Unmarshal(ask(s, "GET", "/whoami", "oslo").Body.Bytes(), &self); err != nil {
+		t.Fatal(err)
+	}
+	open, shut := 0, 0
+	for _, d := range self.Doors {
+		switch {
+		case d.Mailbox == mailbox.ID && d.Action == access.Receive && d.Open && d.Why == "":
+			open++
+		case d.Action == access.LookUp && st.Agreement(d.Agreement).Consumer == mailbox.Organisation && !d.Open && d.Why == "the token lacks a scope":
+			shut++
+		case d.Mailbox != "" && st.Mailbox(d.Mailbox).Organisation != mailbox.Organisation:
+			t.Errorf("another's mailbox is named: %+v", d)
+		}
+	}
+	if open != 1 || shut == 0 {
+		t.Errorf("doors: %+v", self.Doors)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"datafordeler/broker/access"
+	"datafordeler/broker/registry"
 )
 
 // Metrics are the API's collectors.
@@ -45,6 +46,8 @@ type Options struct {
 	Guard   access.Guard
 	Log     *slog.Logger
 	Version string // of the program, for the API's document
+	// View shows the registry. The state must not be kept.
+	View func(func(*registry.State))
 }
 
 // Server is the HTTP API of one instance.
@@ -52,6 +55,7 @@ type Server struct {
 	config    Config
 	guard     access.Guard
 	log       *slog.Logger
+	view      func(func(*registry.State))
 	metrics   Metrics
 	gate      *gate
 	api       huma.API
@@ -68,7 +72,7 @@ type Server struct {
 func New(o Options) *Server {
 	problems()
 	s := &Server{
-		config: o.Config, guard: o.Guard, log: o.Log, metrics: newMetrics(),
+		config: o.Config, guard: o.Guard, log: o.Log, view: o.View, metrics: newMetrics(),
 		clients:   newLimiter(o.Config.RatePerSecond, o.Config.Burst, 10_000),
 		strangers: newLimiter(10*o.Config.RatePerSecond, 10*o.Config.Burst, 10_000), // many clients may stand behind one address
 		draining:  make(chan struct{}), ended: make(chan error, 1),

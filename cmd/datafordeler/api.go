@@ -33,7 +33,7 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 	if d.guard, err = access.New(n.cfg.Access, access.Options{View: n.control.View, Checker: rules, Log: n.log}); err != nil {
 		return nil, usageError{err}
 	}
-	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version()})
+	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
 	return d, nil
 }
