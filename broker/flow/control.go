@@ -30,6 +30,7 @@ type Control struct {
 	state   *registry.State // written by follow alone
 	next    int64           // offset after the last one folded
 	fate    map[int64]bool  // offset → accepted, of the latest fateKept events
+	passed  map[int64]bool  // offset → refused, of all events that were not accepted
 	changed chan struct{}   // closed and replaced at each fold
 	err     error           // why folding stopped; the instance must stop too
 	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
@@ -63,7 +64,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	}
 	c := &Control{
 		engine: engine, topic: topics.Control(), reader: reader, adm: adm, log: log,
-		state: registry.New(), fate: map[int64]bool{}, changed: make(chan struct{}),
+		state: registry.New(), fate: map[int64]bool{}, passed: map[int64]bool{}, changed: make(chan struct{}),
 		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
 	}
 	go c.follow(ctx)
@@ -177,13 +178,27 @@ func (c *Control) fold(r *kgo.Record) error {
 	if err != nil {
 		return fmt.Errorf("control event at offset %d: %w", r.Offset, err)
 	}
+	lost := ev.On != c.state.Revision() || ev.Prev != c.state.Head()
 	accepted, err := c.state.Fold(ev)
 	if err != nil {
 		return fmt.Errorf("control event at offset %d: %w", r.Offset, err)
 	}
+	if !accepted {
+		c.passed[r.Offset] = !lost
+	}
 	c.fate[r.Offset] = accepted
 	delete(c.fate, r.Offset-fateKept)
 	return nil
+}
+
+// Fate says what became of the event at an offset, once it is folded. One that is
+// neither accepted nor refused had lost to another writer.
+func (c *Control) Fate(ctx context.Context, offset int64) (accepted, refused bool, err error) {
+	err = c.await(ctx, func() bool { return c.next > offset })
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	refused, passed := c.passed[offset]
+	return !passed, refused, err
 }
 
 // ErrConflict is another writer's event having come first, too many times.

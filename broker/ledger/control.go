@@ -27,15 +27,37 @@ type link struct {
 	digest  broker.Digest
 }
 
-// take moves on if the event is the next one; else it had lost to another writer
+// fits says whether the event is the next one; else it had lost to another writer
 // and changes nothing. That is broker/registry's rule, told here once more, so
 // that evidence does not rest on the registry's word.
+func (c *Chain) fits(l *link) bool { return l.on == c.Revision && l.prev == c.Digest }
+
+// take moves on if the event is the next one. The registry refuses one that says
+// what cannot be, for what it says: those are labelled, and not to be taken.
 func (c *Chain) take(l *link) bool {
-	if l.on != c.Revision || l.prev != c.Digest {
+	if !c.fits(l) {
 		return false
 	}
 	c.Revision, c.Digest = l.seq, l.digest
 	return true
+}
+
+// fold takes the events of an entry, and says how many were accepted. A label must
+// be on an event that had not lost: another is refused by nobody.
+func (c *Chain) fold(links []link, refused []int64) (accepted int64, err error) {
+	for i := range links {
+		if len(refused) > 0 && refused[0] == int64(i) {
+			if !c.fits(&links[i]) {
+				return accepted, &ControlError{fmt.Sprintf("line %d is labelled as refused, and had lost to another event", i)}
+			}
+			refused = refused[1:]
+			continue
+		}
+		if c.take(&links[i]) {
+			accepted++
+		}
+	}
+	return accepted, nil
 }
 
 // ControlLine is a control event's line: its bytes as they stand in the topic.
@@ -122,7 +144,8 @@ func (b *ControlBuilder) Begin(after Chain) {
 }
 
 // Add appends the event at an offset of the topic control, and returns its line.
-func (b *ControlBuilder) Add(offset int64, value []byte) ([]byte, error) {
+// Refused says that the registry refused it though no other came before it.
+func (b *ControlBuilder) Add(offset int64, value []byte, refused bool) ([]byte, error) {
 	line, err := ControlLine(value)
 	if err != nil {
 		return nil, fmt.Errorf("control event at offset %d: %w", offset, err)
@@ -135,7 +158,12 @@ func (b *ControlBuilder) Add(offset int64, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control event at offset %d: %w", offset, err)
 	}
-	if b.chain.take(&l) {
+	switch {
+	case refused && !b.chain.fits(&l):
+		return nil, fmt.Errorf("ledger: the control event at offset %d is refused by the registry, and had lost before: the registry and the ledger disagree on what came before it", offset)
+	case refused:
+		c.Refused = append(c.Refused, b.rows.Size())
+	case b.chain.take(&l):
 		c.Events++
 	}
 	if c.First < 0 {
@@ -145,6 +173,9 @@ func (b *ControlBuilder) Add(offset int64, value []byte) ([]byte, error) {
 	b.rows.Add(line)
 	return line, nil
 }
+
+// Accepted is how many of the events were accepted.
+func (b *ControlBuilder) Accepted() int64 { return b.entry.Control.Events }
 
 // Size is how many events were added.
 func (b *ControlBuilder) Size() int64 { return b.rows.Size() }

@@ -27,9 +27,10 @@ const (
 //	 "dataset":…,"topicId":…,"partition":…,"first":…,"last":…,"records":…,"outOfScope":…,
 //	 "repeated":…,"rejected":…,"decisions":…,"permits":…,"overlap":…,"skipped":…,
 //	 "policy":…,"revision":…,"time":…,"lines":…,"rows":…}
-//	{"v":1,"type":"control","first":…,"last":…,"events":…,"revision":…,"lines":…,"rows":…}
+//	{"v":1,"type":"control","first":…,"last":…,"events":…,"refused":[…],"revision":…,"lines":…,"rows":…}
 //
-// without space; overlap and skipped are left out where they are 0.
+// without space; overlap and skipped are left out where they are 0, refused where
+// there are none.
 type Entry struct {
 	Type EntryType
 	// Lines is how many lines it stands for, and Rows the root of the tree over
@@ -77,10 +78,14 @@ type Place struct {
 
 // Control says which control events an entry stands for: those at First to Last
 // of the topic control. Events are those that were accepted; the others had lost
-// to another writer, and are lines all the same.
+// to another writer, or were refused, and are lines all the same.
 type Control struct {
 	First, Last int64
 	Events      int64
+	// Refused are the lines, from 0 and ascending, of events that no other came
+	// before, and that the registry refused for what they say. Only a faulty
+	// writer makes one.
+	Refused []int64
 }
 
 // AppendEntry appends an entry's line, without a line break.
@@ -90,6 +95,16 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 		dst = appendInt(dst, `{"v":1,"type":"control","first":`, e.Control.First)
 		dst = appendInt(dst, `,"last":`, e.Control.Last)
 		dst = appendInt(dst, `,"events":`, e.Control.Events)
+		for i, line := range e.Control.Refused {
+			sep := ","
+			if i == 0 {
+				sep = `,"refused":[`
+			}
+			dst = appendInt(dst, sep, line)
+		}
+		if len(e.Control.Refused) > 0 {
+			dst = append(dst, ']')
+		}
 		dst = strconv.AppendUint(append(dst, `,"revision":`...), uint64(e.Revision), 10)
 	case BatchEntry:
 		b := &e.Batch
@@ -133,6 +148,9 @@ func ParseEntry(line []byte) (Entry, error) {
 		e.Control.Last = c.int64()
 		c.lit(`,"events":`)
 		e.Control.Events = c.int64()
+		if c.has(`,"refused":[`) {
+			e.Control.Refused = c.refused()
+		}
 		c.lit(`,"revision":`)
 		e.Revision = broker.Revision(c.number(math.MaxUint64))
 	case c.has(`"batch","decisionsPartition":`):
@@ -189,6 +207,21 @@ func ParseEntry(line []byte) (Entry, error) {
 	return e, nil
 }
 
+// refused reads the numbers of lines to the closing bracket, ascending.
+func (c *cursor) refused() (lines []int64) {
+	for {
+		n := c.int64()
+		if c.bad || len(lines) > 0 && n <= lines[len(lines)-1] || n >= MaxLines {
+			c.fail()
+			return nil
+		}
+		if lines = append(lines, n); c.has("]") {
+			return lines
+		}
+		c.lit(",")
+	}
+}
+
 // entryError is an entry that is read, and contradicts itself or its head.
 type entryError struct{ what string }
 
@@ -207,6 +240,8 @@ func (e *Entry) check() error {
 			return fmt.Errorf("%d control events at offsets %d to %d", e.Lines, c.First, c.Last)
 		case c.Events > e.Lines || uint64(c.Events) > uint64(e.Revision):
 			return fmt.Errorf("%d accepted control events of %d, up to revision %d", c.Events, e.Lines, e.Revision)
+		case int64(len(c.Refused)) > e.Lines-c.Events || len(c.Refused) > 0 && c.Refused[len(c.Refused)-1] >= e.Lines:
+			return fmt.Errorf("%d refused control events of %d, of which %d were accepted", len(c.Refused), e.Lines, c.Events)
 		}
 	case BatchEntry:
 		b := &e.Batch

@@ -15,6 +15,7 @@ func FuzzLines(f *testing.F) {
 	for _, line := range lines {
 		f.Add(line)
 	}
+	f.Add([]byte(`{"v":1,"type":"control","first":0,"last":3,"events":2,"refused":[1],"revision":2,"lines":4,"rows":"552b5170db54fe9988aa1792b7f3a74f93ab2e95c21d29b3d399ad259a4f283c"}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		same := func(what string, back []byte, err error) {
 			if err != nil {

@@ -48,8 +48,8 @@ func golden() (lines [][]byte, entries []Entry) {
 	overlapped.Batch.Overlap = 3
 	var c ControlBuilder
 	c.Begin(Chain{})
-	lines = append(lines, must(c.Add(5, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"digdir","type":"keystore.registered","data":{"check":"x"}}`))))
-	lines = append(lines, must(c.Add(7, []byte("{\"v\":1,\n \"seq\":1,\"on\":0,\"prev\":\"00000000000000000000000000000000\",\"at\":\"2026-11-22T09:00:00Z\",\"actor\":\"skatt\",\"type\":\"keystore.registered\",\"data\":{\"check\":\"y\"}}"))))
+	lines = append(lines, must(c.Add(5, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"digdir","type":"keystore.registered","data":{"check":"x"}}`), false)))
+	lines = append(lines, must(c.Add(7, []byte("{\"v\":1,\n \"seq\":1,\"on\":0,\"prev\":\"00000000000000000000000000000000\",\"at\":\"2026-11-22T09:00:00Z\",\"actor\":\"skatt\",\"type\":\"keystore.registered\",\"data\":{\"check\":\"y\"}}"), false)))
 	ce, _ := c.End()
 	return lines, []Entry{e, labelled, overlapped, ce}
 }

@@ -103,7 +103,8 @@ func (l *testLog) add(e Entry, lines [][]byte) {
 	l.items = append(l.items, x)
 }
 
-// events adds control events, of which every third loses.
+// events adds control events, of which every third loses and the fourth of five is
+// refused.
 func (l *testLog) events(n int) {
 	l.control.Begin(l.chain)
 	next := l.sequence.ControlNext()
@@ -114,12 +115,15 @@ func (l *testLog) events(n int) {
 		if i%3 == 2 && on.Revision > 1 {
 			on.Revision-- // validated on an older one
 		}
+		refused := i%5 == 3 && on == chain
 		v := must(json.Marshal(map[string]any{"v": 1, "seq": on.Revision + 1, "on": on.Revision, "prev": on.Digest,
 			"at": l.clock, "actor": "test", "type": "case.opened", "data": map[string]int{"n": l.rand.IntN(1000)}}))
-		line := must(l.control.Add(next+int64(i), v))
+		line := must(l.control.Add(next+int64(i), v, refused))
 		lines = append(lines, bytes.Clone(line))
 		x := must(readLink(line))
-		chain.take(&x)
+		if !refused {
+			chain.take(&x)
+		}
 	}
 	e, after := l.control.End()
 	l.chain = after

@@ -42,7 +42,7 @@ func TestEveryLineIsProved(t *testing.T) {
 			if err != nil {
 				t.Fatalf("entry %d, line %d: %v", i, j, err)
 			}
-			if !bytes.Equal(c.Line, line) || c.Entry != e || c.EntryIndex != int64(i) || c.Index != int64(j) || c.Checkpoint.Size != l.tree.Size() || len(c.Cosigners) != 1 {
+			if !bytes.Equal(c.Line, line) || !reflect.DeepEqual(c.Entry, e) || c.EntryIndex != int64(i) || c.Index != int64(j) || c.Checkpoint.Size != l.tree.Size() || len(c.Cosigners) != 1 {
 				t.Fatalf("entry %d, line %d: %+v", i, j, c)
 			}
 			switch {

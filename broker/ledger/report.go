@@ -14,10 +14,11 @@ type Report struct {
 	// sources; what is neither out of scope, repeated nor rejected was decided on.
 	Records, OutOfScope, Repeated, Rejected int64
 	Decisions, Permits                      int64
-	// ControlEvents were accepted; ControlLosers had lost to another writer.
-	ControlEvents, ControlLosers int64
-	Revision                     broker.Revision
-	From, To                     time.Time // of the batches; zero when there is none
+	// ControlEvents were accepted; ControlLosers had lost to another writer;
+	// ControlRefused the registry refused for what they say.
+	ControlEvents, ControlLosers, ControlRefused int64
+	Revision                                     broker.Revision
+	From, To                                     time.Time // of the batches; zero when there is none
 	// Ranges are the source partitions, and how far they are accounted for.
 	Ranges []Range
 	// Overlaps and Skips are entries labelled so: no fault, and to be asked about.
@@ -61,7 +62,8 @@ func (r *Report) count(e *Entry, n int64) {
 	if e.Type == ControlEntry {
 		r.Controls++
 		r.ControlEvents += e.Control.Events
-		r.ControlLosers += e.Lines - e.Control.Events
+		r.ControlRefused += int64(len(e.Control.Refused))
+		r.ControlLosers += e.Lines - e.Control.Events - int64(len(e.Control.Refused))
 		return
 	}
 	b := &e.Batch

@@ -174,3 +174,55 @@ func TestChainIsTheRegistrys(t *testing.T) {
 		}
 	}
 }
+
+// An event that the registry refused changes nothing, is labelled, and the label
+// says just what is so: taken away, added or moved, it is found.
+func TestRefusedIsLabelled(t *testing.T) {
+	value := func(on Chain, n int) []byte {
+		return must(json.Marshal(map[string]any{"v": 1, "seq": on.Revision + 1, "on": on.Revision, "prev": on.Digest,
+			"at": "2026-11-22T09:00:00Z", "actor": "test", "type": "case.opened", "data": n}))
+	}
+	after := func(c Chain, value []byte) Chain {
+		l := must(readLink(must(ControlLine(value))))
+		c.take(&l)
+		return c
+	}
+	first := value(Chain{}, 0)
+	one := after(Chain{}, first)
+	refused, next := value(one, 1), value(one, 2)
+	two := after(one, next)
+	stale := value(one, 3)
+	var b ControlBuilder
+	b.Begin(Chain{})
+	var links []link
+	for i, v := range [][]byte{first, refused, next, stale} {
+		links = append(links, must(readLink(must(b.Add(int64(10+i), v, i == 1)))))
+	}
+	e, chain := b.End()
+	if chain != two || e.Control.Events != 2 || len(e.Control.Refused) != 1 || e.Control.Refused[0] != 1 {
+		t.Fatalf("%+v, chain %+v", e.Control, chain)
+	}
+	line := AppendEntry(nil, &e)
+	if back, err := ParseEntry(line); err != nil || !bytes.Equal(AppendEntry(nil, &back), line) {
+		t.Fatalf("%s: %v", line, err)
+	}
+	for _, c := range []struct {
+		refused []int64
+		ok      bool
+	}{{[]int64{1}, true}, {nil, false}, {[]int64{2}, false}, {[]int64{1, 3}, false}, {[]int64{0}, false}, {[]int64{1, 2}, false}} {
+		chain := Chain{}
+		accepted, err := chain.fold(links, c.refused)
+		if ok := err == nil && accepted == e.Control.Events && chain == two; ok != c.ok {
+			t.Errorf("refused %v: %d accepted, %v", c.refused, accepted, err)
+		}
+	}
+	b.Begin(two)
+	if _, err := b.Add(14, stale, true); err == nil {
+		t.Error("an event that had lost was labelled as refused")
+	}
+	for _, bad := range []string{`"refused":[]`, `"refused":[1,1]`, `"refused":[4]`, `"refused":[0,1,2]`, `"refused":[2,1]`, `"refused":[-1]`, `"refused":[01]`} {
+		if _, err := ParseEntry(bytes.Replace(line, []byte(`"refused":[1]`), []byte(bad), 1)); NameOf(err) == "" {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

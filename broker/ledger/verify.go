@@ -339,11 +339,9 @@ func (f *folding) entry(o *opened) error {
 	}
 	r := f.report
 	if e.Type == ControlEntry {
-		accepted := int64(0)
-		for i := range f.links {
-			if f.chain.take(&f.links[i]) {
-				accepted++
-			}
+		accepted, err := f.chain.fold(f.links, e.Control.Refused)
+		if err != nil {
+			return placed(err, o.n, -1)
 		}
 		if accepted != e.Control.Events || f.chain.Revision != e.Revision {
 			return fault(ControlBroken, "the entry says that %d events were accepted and make revision %d; it was %d, and they make %d",

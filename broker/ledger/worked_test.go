@@ -29,7 +29,7 @@ func TestWorkedExample(t *testing.T) {
 	}
 	var control ControlBuilder
 	control.Begin(Chain{})
-	event := must(control.Add(0, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"drift","type":"keystore.registered","data":{"check":"5f1d"}}`)))
+	event := must(control.Add(0, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"drift","type":"keystore.registered","data":{"check":"5f1d"}}`), false))
 	e0, _ := control.End()
 	if root := show("C, a control event", event); root != e0.Rows {
 		t.Error("control: another root")

@@ -20,6 +20,7 @@ func TestStrict(t *testing.T) {
 	}{
 		"overlaps":          {ledger.Report{OverlapCount: 3}, 0, "3 entries are labelled as overlapping"},
 		"skips":             {ledger.Report{SkipCount: 1}, 0, "1 entries are labelled as skipping"},
+		"refused":           {ledger.Report{ControlRefused: 1}, 0, "1 control events were refused"},
 		"uncovered":         {ledger.Report{Uncovered: 2}, 0, "2 entries are under no head"},
 		"unentered":         {ledger.Report{}, 4, "4 records of decisions are in no entry"},
 		"too_few_witnesses": {ledger.Report{Awaiting: 1}, 0, "fewer witnesses than the 2 needed"},

@@ -142,7 +142,8 @@ type verification struct {
 	Unentered  int64           `json:"unentered"` // records of decisions that no entry names yet
 	Overlaps   int64           `json:"overlaps"`  // batches labelled so
 	Skips      int64           `json:"skips"`
-	Lax        []strictness    `json:"lax"` // what --strict does not let pass
+	Refused    int64           `json:"refused"` // control events labelled so
+	Lax        []strictness    `json:"lax"`     // what --strict does not let pass
 	Seconds    float64         `json:"seconds"`
 }
 
@@ -157,7 +158,7 @@ func keyFrom(own bool, what string) string {
 func verified(r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) verification {
 	v := verification{OK: r.Fault == nil, Origin: p.Origin, KeyFrom: keyFrom(own, "ledger"), Entries: r.Entries, Decisions: r.Decisions, Permits: r.Permits,
 		Records: r.Records, OutOfScope: r.OutOfScope, Repeated: r.Repeated, Rejected: r.Rejected, Revision: r.Revision, Heads: r.Checkpoints,
-		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: r.OverlapCount, Skips: r.SkipCount,
+		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: r.OverlapCount, Skips: r.SkipCount, Refused: r.ControlRefused,
 		Seconds: took.Seconds()}
 	if r.Fault != nil {
 		v.Fault, v.Where = string(r.Fault.Name()), r.Fault.Error()
@@ -175,7 +176,7 @@ func names(all []ledger.Cosignature) []string {
 
 func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took time.Duration, fits bool) {
 	fmt.Fprintf(w, "%s: %s entries, %s decisions (%s permits), %s control events, %s signed heads, in %.1f s\n", p.Origin, thousands(r.Entries),
-		thousands(r.Decisions), thousands(r.Permits), thousands(r.ControlEvents+r.ControlLosers), thousands(r.Checkpoints), took.Seconds())
+		thousands(r.Decisions), thousands(r.Permits), thousands(r.ControlEvents+r.ControlLosers+r.ControlRefused), thousands(r.Checkpoints), took.Seconds())
 	fmt.Fprintf(w, "%s records = %s out of every scope + %s repeated + %s rejected + %s decided on\n", thousands(r.Records), thousands(r.OutOfScope),
 		thousands(r.Repeated), thousands(r.Rejected), thousands(r.Records-r.OutOfScope-r.Repeated-r.Rejected))
 	for _, l := range r.Overlaps {
@@ -183,6 +184,9 @@ func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took
 	}
 	for _, l := range r.Skips {
 		fmt.Fprintf(w, "labelled: %s, %d records before offset %d were gone before they were decided (entry %d)\n", l.Where, l.Amount, l.First, l.Entry)
+	}
+	if r.ControlRefused > 0 {
+		fmt.Fprintf(w, "labelled: %s control events were refused for what they say, so a faulty writer made them\n", thousands(r.ControlRefused))
 	}
 	if n := r.OverlapCount + r.SkipCount - int64(len(r.Overlaps)+len(r.Skips)); n > 0 {
 		fmt.Fprintf(w, "labelled: %s entries more\n", thousands(n))

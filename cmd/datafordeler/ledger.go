@@ -85,7 +85,7 @@ func (n *node) openBookWith(ctx context.Context, key *evidence.Key) (*book, erro
 	}
 	b.metrics = evidence.NewMetrics(b.ledger)
 	b.sequencer, err = evidence.NewSequencer(evidence.SequencerOptions{Config: n.cfg.Ledger, Group: n.cfg.Flow.Group, Engine: n.engine,
-		Topics: n.cfg.Topics(), Ledger: b.ledger, Key: key, Log: n.log, Metrics: b.metrics,
+		Topics: n.cfg.Topics(), Ledger: b.ledger, Key: key, Judge: n.control, Log: n.log, Metrics: b.metrics,
 		Timeouts: evidence.Timeouts{Session: n.cfg.Flow.SessionTimeout, Transaction: n.cfg.Flow.TransactionTimeout}})
 	if err != nil {
 		b.ledger.Close()

@@ -84,7 +84,7 @@ func (s *Sequencer) chainAt(ctx context.Context, end int64) (ledger.Chain, error
 			return chain, nil
 		}
 		if err == nil {
-			_, err = b.Add(r.Offset, r.Value)
+			err = s.add(ctx, &b, r)
 		}
 		if err != nil {
 			return ledger.Chain{}, err
@@ -128,7 +128,7 @@ func (in *input) poll(ctx context.Context) ([][]byte, error) {
 	}
 	var out [][]byte
 	if len(events) > 0 {
-		e, err := in.control(events)
+		e, err := in.control(ctx, events)
 		if err != nil {
 			return nil, err
 		}
@@ -137,12 +137,38 @@ func (in *input) poll(ctx context.Context) ([][]byte, error) {
 	return in.release(ctx, out)
 }
 
+// Judge knows what became of each control event, by the registry's own fold.
+type Judge interface {
+	// Fate waits until the event at an offset was folded. One that is neither
+	// accepted nor refused had lost to another writer. The error is why the
+	// registry is folded no further, or the context's.
+	Fate(ctx context.Context, offset int64) (accepted, refused bool, err error)
+}
+
+// add adds a control event as what the registry took it for. The ledger tells by
+// its own chain which events were accepted; where the two do not agree, one of
+// them was not given an event that the other was, and nothing may be entered.
+func (s *Sequencer) add(ctx context.Context, b *ledger.ControlBuilder, r *kgo.Record) error {
+	accepted, refused, err := s.judge.Fate(ctx, r.Offset)
+	if err != nil {
+		return err
+	}
+	before := b.Accepted()
+	if _, err := b.Add(r.Offset, r.Value, refused); err != nil {
+		return err
+	}
+	if took := b.Accepted() > before; took != accepted {
+		return fmt.Errorf("the control event at offset %d: the registry says accepted is %t, and by what the ledger's sequencer read before it, it is %t; it is read again", r.Offset, accepted, took)
+	}
+	return nil
+}
+
 // control makes the entry of control events.
-func (in *input) control(events []*kgo.Record) ([]byte, error) {
+func (in *input) control(ctx context.Context, events []*kgo.Record) ([]byte, error) {
 	var b ledger.ControlBuilder
 	b.Begin(in.chain)
 	for _, r := range events {
-		if _, err := b.Add(r.Offset, r.Value); err != nil {
+		if err := in.s.add(ctx, &b, r); err != nil {
 			return nil, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
+	"datafordeler/broker/flow"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/ledger"
 	"datafordeler/broker/ledger/witness"
@@ -202,7 +203,7 @@ func (r *rig) start() *instance {
 	cfg := Defaults()
 	cfg.Origin, cfg.Every = origin, 20*time.Millisecond
 	cfg.Witnesses, cfg.Need = r.witnesses, r.need
-	s, err := NewSequencer(SequencerOptions{Config: cfg, Group: "test", Engine: r.engine, Topics: r.topics, Ledger: l, Key: r.key,
+	s, err := NewSequencer(SequencerOptions{Config: cfg, Group: "test", Engine: r.engine, Topics: r.topics, Ledger: l, Key: r.key, Judge: r.judge(),
 		Timeouts: Timeouts{Session: 6 * time.Second, Transaction: 10 * time.Second}, Log: r.log, Metrics: NewMetrics(l)})
 	if err != nil {
 		r.t.Fatal(err)
@@ -299,4 +300,15 @@ func (r *rig) says(text string) {
 			r.t.Fatalf("nobody said %q", text)
 		}
 	}
+}
+
+// judge is the registry as an instance folds it.
+func (r *rig) judge() Judge {
+	r.t.Helper()
+	control, err := flow.OpenControl(context.Background(), r.engine, r.topics, r.log) // not the test's context: its readers end before
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(control.Close)
+	return control
 }

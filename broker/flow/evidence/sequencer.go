@@ -28,6 +28,7 @@ type Sequencer struct {
 	topics   kafka.Topics
 	ledger   *Ledger
 	key      *Key
+	judge    Judge
 	timeouts Timeouts
 	log      *slog.Logger
 	metrics  *Metrics
@@ -54,6 +55,7 @@ type SequencerOptions struct {
 	Topics   kafka.Topics
 	Ledger   *Ledger
 	Key      *Key
+	Judge    Judge // the flow's Control
 	Timeouts Timeouts
 	Log      *slog.Logger
 	Metrics  *Metrics
@@ -64,7 +66,7 @@ func NewSequencer(o SequencerOptions) (*Sequencer, error) {
 	if n := len(o.Ledger.policy.Witnesses); n != len(o.Config.Witnesses) {
 		return nil, fmt.Errorf("the ledger is followed with %d witnesses, and the configuration has %d", n, len(o.Config.Witnesses))
 	}
-	s := &Sequencer{cfg: o.Config, group: o.Group, engine: o.Engine, topics: o.Topics, ledger: o.Ledger, key: o.Key,
+	s := &Sequencer{cfg: o.Config, group: o.Group, engine: o.Engine, topics: o.Topics, ledger: o.Ledger, key: o.Key, judge: o.Judge,
 		timeouts: o.Timeouts, log: o.Log, metrics: o.Metrics, changed: make(chan struct{}), heard: map[string]string{}}
 	s.gather = s.gatherer()
 	if err := s.key.forked(); err != nil { // found before this instance was started

@@ -78,7 +78,7 @@ func write(t *testing.T, create Create, entries int) *ledger.Policy {
 	}
 	var control ledger.ControlBuilder
 	control.Begin(ledger.Chain{})
-	event := must(control.Add(0, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"test","type":"keystore.registered","data":{"check":"x"}}`)))
+	event := must(control.Add(0, []byte(`{"v":1,"seq":1,"on":0,"prev":"00000000000000000000000000000000","at":"2026-11-22T09:00:00Z","actor":"test","type":"keystore.registered","data":{"check":"x"}}`), false))
 	e, _ := control.End()
 	put(e, event)
 	var b ledger.Builder
