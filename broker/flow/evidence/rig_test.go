@@ -51,8 +51,14 @@ const origin = "log.example/test"
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, cfg: kafka.Defaults(), state: registry.New(), next: map[int32]int64{}, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
-	r.cfg.Data, r.cfg.SourcePartitions = filepath.Join(t.TempDir(), "data"), 3
+	cfg := kafka.Defaults()
+	cfg.Data, cfg.SourcePartitions = filepath.Join(t.TempDir(), "data"), 3
+	return rigOn(t, cfg)
+}
+
+func rigOn(t *testing.T, cfg kafka.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, cfg: cfg, state: registry.New(), next: map[int32]int64{}, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	r.topics = r.cfg.Topics()
 	r.log = slog.New(slog.NewTextHandler(r, nil))
 	var err error

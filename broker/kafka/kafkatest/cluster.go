@@ -33,6 +33,10 @@ import (
 type Options struct {
 	// Nodes is the number of nodes, 1 or 3; each is broker and controller.
 	Nodes int
+	// Login adds a listener on which clients log in by SCRAM-SHA-512, and an
+	// authorizer: who logs in may do what access lists allow (User:NAME), and who
+	// comes by the plain listener everything. See [Cluster.Logins].
+	Login bool
 	// Properties are added to each node's server.properties and win.
 	Properties map[string]string
 }
@@ -47,6 +51,7 @@ type Cluster struct {
 type node struct {
 	id      int
 	broker  string // host:port for clients
+	login   string // host:port for clients that log in; empty where there is none
 	dir     string
 	config  string
 	logPath string
@@ -104,7 +109,7 @@ func start(j java, dir string, o Options) (*Cluster, error) {
 const clusterID = "ZGF0YWZvcmRlbGVyLTAwMQ"
 
 func (c *Cluster) launch(j java, o Options) error {
-	ports, err := freePorts(2 * o.Nodes)
+	ports, err := freePorts(3 * o.Nodes)
 	if err != nil {
 		return err
 	}
@@ -115,6 +120,9 @@ func (c *Cluster) launch(j java, o Options) error {
 	for i := range o.Nodes {
 		n := &node{id: i + 1, java: j, broker: "127.0.0.1:" + strconv.Itoa(ports[i]),
 			dir: filepath.Join(c.dir, "node"+strconv.Itoa(i+1))}
+		if o.Login {
+			n.login = "127.0.0.1:" + strconv.Itoa(ports[2*o.Nodes+i])
+		}
 		n.config = filepath.Join(n.dir, "server.properties")
 		n.logPath = filepath.Join(n.dir, "server.log")
 		if err := n.format(voters, ports[o.Nodes+i], o); err != nil {
@@ -184,6 +192,15 @@ func (n *node) format(voters []string, controller int, o Options) error {
 		"log.cleaner.enable":                                          "true",
 		"log.index.size.max.bytes":                                    "1048576",
 		"controlled.shutdown.enable":                                  "true",
+	}
+	if n.login != "" {
+		p["listeners"] += ",LOGIN://" + n.login
+		p["advertised.listeners"] += ",LOGIN://" + n.login
+		p["listener.security.protocol.map"] += ",LOGIN:SASL_PLAINTEXT"
+		p["listener.name.login.sasl.enabled.mechanisms"] = "SCRAM-SHA-512"
+		p["listener.name.login.scram-sha-512.sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+		p["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+		p["super.users"] = "User:ANONYMOUS"
 	}
 	for k, v := range o.Properties {
 		p[k] = v
@@ -293,6 +310,15 @@ func (c *Cluster) Brokers() []string {
 	var out []string
 	for _, n := range c.nodes {
 		out = append(out, n.broker)
+	}
+	return out
+}
+
+// Logins are the addresses of all nodes for clients that log in.
+func (c *Cluster) Logins() []string {
+	var out []string
+	for _, n := range c.nodes {
+		out = append(out, n.login)
 	}
 	return out
 }
