@@ -1,6 +1,8 @@
 package evidence
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"testing"
 	"time"
 
@@ -153,5 +155,30 @@ func TestSequencerAgreesWithTheRegistry(t *testing.T) {
 		if last := lost == len(all)-1; last != (err == nil) {
 			t.Errorf("without event %d: %v", lost, err)
 		}
+	}
+}
+
+// A record of decisions that cannot be read stops its partition, by name, and no other.
+func TestUnreadableRecordStopsItsPartition(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.event()
+	i := r.start()
+	r.covered(i.ledger, 0, r.decide(0, 5))
+	bad := r.produce(r.topics.Decisions(), 0, []byte("no record of decisions"))
+	behind := r.decide(0, 5)
+	r.covered(i.ledger, 1, r.decide(1, 5))
+	r.says("a record of decisions cannot be read")
+	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte("no record of decisions"))); !r.logged(sum) {
+		t.Error("its hash was not said")
+	}
+	r.covered(i.ledger, 1, r.decide(1, 5))
+	if i.ledger.due.covered(0) > bad {
+		t.Errorf("the record at %d, or the one at %d behind it, came into the ledger", bad, behind)
+	}
+	i.stop()
+	report, err := r.verify()
+	if err != nil || report.Records != 15 {
+		t.Errorf("%+v: %v", report, err)
 	}
 }

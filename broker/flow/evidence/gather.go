@@ -2,15 +2,16 @@ package evidence
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sync/errgroup"
 
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/ledger"
@@ -28,18 +29,23 @@ type input struct {
 	// of decisions, in order: what follows in the partition waits too.
 	waiting map[int32][]ready
 	since   map[int32]time.Time // when the first of them came; zero once it was said
-	workers []ledger.Builder    // one a goroutine
+	// stuck are the partitions of decisions with a record that cannot be read:
+	// neither it nor what follows it can be entered, since its range is not known.
+	stuck   map[int32]bool
+	workers []ledger.Builder // one a goroutine
 }
 
 // ready is a record of decisions made ready to be entered.
 type ready struct {
 	entry ledger.Entry
 	topic string // of its source
+	at    ledger.Place
+	err   error // why it cannot be read
 }
 
 // open begins where the ledger ends.
 func (s *Sequencer) open(ctx context.Context, adm *kadm.Client) (*input, error) {
-	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, since: map[int32]time.Time{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
+	in := &input{s: s, adm: adm, sequence: ledger.NewSequence(), waiting: map[int32][]ready{}, since: map[int32]time.Time{}, stuck: map[int32]bool{}, workers: make([]ledger.Builder, runtime.GOMAXPROCS(0))}
 	l := s.ledger
 	l.mu.RLock()
 	state, err := l.fold.sequence.MarshalJSON()
@@ -61,6 +67,7 @@ func (s *Sequencer) open(ctx context.Context, adm *kadm.Client) (*input, error) 
 	for number := range topics[s.topics.Decisions()].Partitions {
 		from[partition{s.topics.Decisions(), int32(number)}] = in.sequence.LogNext(int32(number))
 	}
+	s.metrics.unreadable.Set(0) // until they are met again
 	in.client, err = follow(s.engine, from, kgo.FetchMaxWait(time.Second))
 	return in, err
 }
@@ -118,13 +125,19 @@ func (in *input) poll(ctx context.Context) ([][]byte, error) {
 			batches = append(batches, r)
 		}
 	})
-	made, err := in.prepare(batches)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range made {
-		number := m.entry.Batch.At.Partition
-		in.waiting[number] = append(in.waiting[number], m)
+	for i, m := range in.prepare(batches) {
+		number := m.at.Partition
+		switch {
+		case in.stuck[number]:
+		case m.err != nil:
+			in.stuck[number] = true
+			in.s.metrics.unreadable.Set(float64(len(in.stuck)))
+			in.s.log.Error("a record of decisions cannot be read, so neither it nor what follows it in its partition comes into the ledger; "+
+				"deliveries are held in time: see 'A record that cannot be read' in docs/guides/audit-the-ledger.md",
+				"partition", number, "offset", m.at.Offset, "sha256", fmt.Sprintf("%x", sha256.Sum256(batches[i].Value)), "bytes", len(batches[i].Value), "err", m.err)
+		default:
+			in.waiting[number] = append(in.waiting[number], m)
+		}
 	}
 	var out [][]byte
 	if len(events) > 0 {
@@ -181,23 +194,21 @@ func (in *input) control(ctx context.Context, events []*kgo.Record) ([]byte, err
 }
 
 // prepare makes batches ready, side by side, and keeps their order.
-func (in *input) prepare(batches []*kgo.Record) ([]ready, error) {
+func (in *input) prepare(batches []*kgo.Record) []ready {
 	made := make([]ready, len(batches))
-	var g errgroup.Group
+	var all sync.WaitGroup
 	for w := range in.workers {
-		g.Go(func() error {
+		all.Go(func() {
 			for i := w; i < len(batches); i += len(in.workers) {
-				at := ledger.Place{Partition: batches[i].Partition, Offset: batches[i].Offset}
-				e, err := Lines(&in.workers[w], at, batches[i].Value, nil)
-				if err != nil {
-					return err
-				}
-				made[i] = ready{e, in.s.topics.Source(string(e.Batch.Dataset))}
+				m := &made[i]
+				m.at = ledger.Place{Partition: batches[i].Partition, Offset: batches[i].Offset}
+				m.entry, m.err = Lines(&in.workers[w], m.at, batches[i].Value, nil)
+				m.topic = in.s.topics.Source(string(m.entry.Batch.Dataset))
 			}
-			return nil
 		})
 	}
-	return made, g.Wait()
+	all.Wait()
+	return made
 }
 
 // release returns the lines of the batches whose revision the ledger has reached.

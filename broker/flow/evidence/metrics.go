@@ -13,6 +13,8 @@ type Metrics struct {
 	covered  prometheus.GaugeFunc
 	age      prometheus.GaugeFunc
 	misread  prometheus.CounterFunc
+
+	unreadable prometheus.Gauge
 }
 
 // NewMetrics are the collectors of a ledger and its sequencer.
@@ -34,6 +36,8 @@ func NewMetrics(l *Ledger) *Metrics {
 			Help: "Heads that a witness was asked to cosign, by what came of it: cosigned or failed."}, []string{"witness", "outcome"}),
 		size:    gauge("entries", "Entries in the ledger.", func() float64 { return float64(l.Size()) }),
 		covered: gauge("head_entries", "Entries under the newest head that counts: signed, and cosigned by as many witnesses as are needed.", func() float64 { return float64(l.Head().Size) }),
+		unreadable: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "stuck_partitions",
+			Help: "Partitions of decisions of which this instance, which leads, can enter no more, since a record in them cannot be read."}),
 		misread: prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "misreads_total",
 			Help: "Times that this instance read the ledger wrongly, as a second reading proved. It should never happen: the log has both readings."},
 			func() float64 { return float64(l.misread.Load()) }),
@@ -43,5 +47,5 @@ func NewMetrics(l *Ledger) *Metrics {
 
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.leading, m.restarts, m.entries, m.signed, m.witness, m.size, m.covered, m.age, m.misread}
+	return []prometheus.Collector{m.leading, m.restarts, m.entries, m.signed, m.witness, m.size, m.covered, m.age, m.misread, m.unreadable}
 }
