@@ -260,7 +260,7 @@ func TestPersonNumbers(t *testing.T) {
 	right := 0
 	for day := range 100 {
 		for month := range 100 {
-			for i := range 100 {
+			for i := (day + month) % 7; i < 100; i += 7 {
 				s := strings.Join([]string{two(day), two(month), two(68 + (day+month)%4), "123", two(i)}, "")
 				// The generator has only Tenor's synthetic people.
 				if m := month; m > 40 && m < 81 {
