@@ -43,6 +43,8 @@ func commands() []command {
 		retentionCommand(),
 		benchCommand(),
 		asyncapiCommand(),
+		tokenCommand(),
+		devIDPCommand(),
 		configCommand(),
 	}
 }

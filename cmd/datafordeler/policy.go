@@ -15,6 +15,7 @@ func policyCommand() command {
        datafordeler policy list [--json]
        datafordeler policy show [--digest D] [--out DIR] [--lang nb|nn|en] [--json]
        datafordeler policy explain [--subscription ID] [--json]
+       datafordeler policy access [--json]
 
 activate writes the policy's bytes to control, as the one that all instances
 decide by from that revision on. Without --dir it is the policy that this
@@ -49,6 +50,9 @@ answers, a thousand times slower. With --subscription it shows what is left of
 each requirement once the agreement is known: always, never, or open, and then
 what is asked of a record. A letter in brackets is one and the same case or
 consent throughout an alternative.
+access shows the rules of who may use the HTTP API for what, and their digest. They
+are built into this version, and are no part of the policy that decides on records:
+who may knock is for whoever runs the program, what may be shared is for the log.
 ` + placeHelp + `
 Examples:
   datafordeler policy activate --actor "kari at digdir" --config broker.yaml
@@ -64,7 +68,7 @@ policy that does not compile or pass its tests.
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("what? activate, replay, list, show or explain")
+				return usagef("what? activate, replay, list, show, explain or access")
 			}
 			switch args[0] {
 			case "activate":
@@ -77,10 +81,12 @@ policy that does not compile or pass its tests.
 				return policyShow(ctx, std, args[1:])
 			case "explain":
 				return policyExplain(ctx, std, args[1:])
+			case "access":
+				return policyAccess(std, args[1:])
 			case "-h", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no verb %q: activate, replay, list, show or explain", args[0])
+			return usagef("no verb %q: activate, replay, list, show, explain or access", args[0])
 		},
 	}
 }
