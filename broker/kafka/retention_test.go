@@ -4,8 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
+
+	"datafordeler/broker/kafka/kafkatest"
 )
 
 func TestRetentionLag(t *testing.T) {
@@ -90,5 +93,65 @@ func TestRetentionAtStart(t *testing.T) {
 	}
 	if got := committed(t, e, cfg.Topics().Decisions())[0]; len(got) != 1 {
 		t.Errorf("decisions hold %q", got)
+	}
+}
+
+// Apache Kafka lets go of what Gone says is gone, and keeps what the lag allows: by
+// the settings that topics are made with, and whole segments at a time. A reader
+// that comes for what is gone is told so.
+func TestRetentionKafka(t *testing.T) {
+	c := kafkatest.Start(t, kafkatest.Options{Properties: map[string]string{
+		"log.retention.check.interval.ms": "200", "log.initial.task.delay.ms": "200"}})
+	cfg := Defaults()
+	cfg.Engine, cfg.Brokers = EngineKafka, c.Brokers()
+	e := open(t, cfg, Own)
+	ctx, adm := bounded(t), admin(t, e)
+	cl := client(t, e, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(100*time.Millisecond))
+	now := time.Now()
+	write := func(topic string, ages ...time.Duration) { // in one batch
+		t.Helper()
+		var records []*kgo.Record
+		for _, age := range ages {
+			records = append(records, &kgo.Record{Topic: topic, Value: []byte("v"), Timestamp: now.Add(-age)})
+		}
+		if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decisions := cfg.DecisionsSpec()
+	ensure(t, e, decisions)
+	for _, age := range []time.Duration{4000 * day, 400 * day, 0} {
+		write(decisions.Name, age)
+	}
+	for _, id := range []string{"m", "n"} { // the second time round, all topics have been looked at
+		spec := cfg.MailboxSpec(id)
+		lag, gone := RetentionLag(spec.Retention), Gone(spec.Retention)
+		ensure(t, e, spec)
+		overdue := now.Add(-spec.Retention - lag/2).Truncate(time.Millisecond)
+		write(spec.Name, gone+time.Hour)
+		write(spec.Name, now.Sub(overdue), spec.Retention-lag/4) // the second keeps the segment
+		write(spec.Name, 0)
+		var start int64
+		for start == 0 {
+			starts, err := Starts(ctx, adm, spec.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			start = starts[spec.Name][0]
+		}
+		held, err := Holdings(ctx, adm, spec.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := held[spec.Name]; start != 1 || !h.Oldest.Equal(overdue) || now.Sub(h.Oldest) > gone {
+			t.Errorf("begins at offset %d; its oldest record is of %v, want offset 1 of %v", start, h.Oldest, overdue)
+		}
+		is(t, reader(t, e, Span{Topic: spec.Name, To: Follow}), GoneError{Topic: spec.Name, Start: 1, End: 4}, kerr.OffsetOutOfRange)
+		if got := committed(t, e, spec.Name)[0]; len(got) != 3 {
+			t.Errorf("%d records are left", len(got))
+		}
+	}
+	if starts, err := Starts(ctx, adm, decisions.Name); err != nil || starts[decisions.Name][0] != 0 {
+		t.Errorf("decisions begin at %v (%v)", starts, err)
 	}
 }
