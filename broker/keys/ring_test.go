@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -367,6 +368,27 @@ func BenchmarkPseudonym(b *testing.B) {
 	for b.Loop() {
 		if _, err := r.Pseudonym("2026-11", broker.SubjectKey{1}); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// What was hashed does not stay in memory for whoever hashes next, nor in a dump.
+func TestNothingStaysInThePool(t *testing.T) {
+	r := NewTest(1)
+	for _, id := range []string{"01928012345", strings.Repeat("long", 200)} {
+		for range 50 { // a pool may hand out a new one instead
+			r.Subject(broker.Person, id)
+			m := r.person.pool.Get().(*mac)
+			if bytes.Contains(m.in[:cap(m.in)], []byte(id[:8])) {
+				t.Fatal("the identifier stands in the pool")
+			}
+			r.person.pool.Put(m)
+			r.Event("inntekt", "/source", id)
+			e := r.event.pool.Get().(*mac)
+			if bytes.Contains(e.in[:cap(e.in)], []byte(id[:8])) {
+				t.Fatal("the event id stands in the pool")
+			}
+			r.event.pool.Put(e)
 		}
 	}
 }

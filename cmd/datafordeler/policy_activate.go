@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ func policyActivate(ctx context.Context, std stdio, args []string) error {
 	if err := testPolicy(ctx, std, bundle); err != nil {
 		return err
 	}
-	different := int64(0)
+	doubt := ""
 	if *without == "" {
 		o := replay.Options{Policy: engine, Latest: records, Sample: 3}
 		if since > 0 {
@@ -93,17 +94,14 @@ func policyActivate(ctx context.Context, std stdio, args []string) error {
 		} else if err := n.writeReplay(std.out, report); err != nil {
 			return err
 		}
-		different = report.Different()
-		if report.Faults > 0 || !report.Computed() && len(report.Unchecked) > 0 {
-			different = max(1, different) // not known to be none: somebody must say yes
-		}
+		doubt = doubtIn(report)
 	}
 	if *dry {
 		fmt.Fprintln(std.out, "dry run: nothing was written")
 		return nil
 	}
 	if !*yes {
-		if err := agree(std, bundle.Digest(), different); err != nil {
+		if err := agree(std, bundle.Digest(), doubt); err != nil {
 			return err
 		}
 	}
@@ -153,13 +151,27 @@ func testPolicy(ctx context.Context, std stdio, bundle policy.Bundle) error {
 	return nil
 }
 
-// agree asks on a terminal. Elsewhere nobody can be asked: what changes answers
-// needs --yes.
-func agree(std stdio, digest string, different int64) error {
+// doubtIn says why somebody must say yes to what was replayed; "" where it is known
+// that no answer changes.
+func doubtIn(r *replay.Report) string {
+	switch {
+	case r.Different() > 0:
+		return "answers would change"
+	case r.Faults > 0:
+		return "decisions came out otherwise than recorded, so what would change is not known"
+	case slices.ContainsFunc(r.Unchecked, func(u replay.Unchecked) bool { return u.Batches > 0 || !r.Computed() }):
+		return "some decisions could not be computed again, so what would change is not known"
+	}
+	return ""
+}
+
+// agree asks on a terminal. Elsewhere nobody can be asked: where there is doubt,
+// it needs --yes.
+func agree(std stdio, digest, doubt string) error {
 	f, ok := std.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		if different > 0 {
-			return fmt.Errorf("nothing was written: answers would change; give --yes to activate %s all the same", digest)
+		if doubt != "" {
+			return fmt.Errorf("nothing was written: %s; give --yes to activate %s all the same", doubt, digest)
 		}
 		return nil
 	}

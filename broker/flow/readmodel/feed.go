@@ -128,6 +128,9 @@ func (f *feed) sameLog(ctx context.Context, engine *kafka.Engine) error {
 		})
 		return err
 	})
+	if gone, lost := errors.AsType[*kafka.GoneError](err); lost {
+		return fmt.Errorf("%w: its newest decision cannot be looked up: %w", ErrOtherLog, gone)
+	}
 	if err == nil && !found {
 		err = fmt.Errorf("%w: its newest decision is not at offset %d of partition %d of %s", ErrOtherLog, hit.Place.Offset, hit.Place.Partition, f.topic)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"datafordeler/broker"
@@ -170,16 +171,30 @@ func TestTriesAgain(t *testing.T) {
 func TestWaitsForTheRegistry(t *testing.T) {
 	onBoth(t, func(t *testing.T, newRig func() *rig) {
 		r := newRig()
-		f, _ := r.start(r.opts)
 		r.write(0, r.encode(0, 5, r.rev+1))
 		r.decide(1, 5)
-		f.mu.Lock()
-		early := f.applied[0]
-		f.mu.Unlock()
-		if early != 0 {
-			t.Error("applied before the revision that it names")
+		s, err := store.Open(t.Context(), r.opts.DSN)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, err := r.opts.Control.Append(t.Context(), func(st *registry.State) ([]registry.Event, error) {
+		in, err := openFeed(t.Context(), &r.opts, s, nil)
+		for err == nil && len(in.batches) < 2 {
+			err = in.next(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := in.apply(ctx); err == nil || !strings.Contains(err.Error(), "waiting for revision") {
+			t.Errorf("it does not wait for the revision that they name: %v", err)
+		}
+		in.close()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, _ := r.start(r.opts)
+		_, err = r.opts.Control.Append(t.Context(), func(st *registry.State) ([]registry.Event, error) {
 			put, err := registry.Put(broker.Organisation{Number: "964338531", Name: "Prøve"})
 			if err != nil {
 				return nil, err
@@ -217,6 +232,41 @@ func TestAnotherLog(t *testing.T) {
 			t.Errorf("made anew, it holds %d decisions", got.Decisions)
 		}
 	})
+}
+
+// One that has read further than the log goes, or whose log begins after it, or has
+// lost just what it holds, is not filled further either.
+func TestLogIsShort(t *testing.T) {
+	says := func(r *rig, o Options, text string) {
+		t.Helper()
+		f, stop := r.start(o)
+		f.failedTimes(1)
+		stop()
+		if !errors.Is(f.err, ErrOtherLog) || !strings.Contains(f.err.Error(), text) {
+			t.Errorf("%v, want %q", f.err, text)
+		}
+	}
+	old, r := newRig(t, onSQLite(t)), newRig(t, onSQLite(t))
+	for range 3 {
+		old.decide(0, 5)
+	}
+	old.rebuild(r.opts.withLog(old))
+	r.decide(0, 5)
+	says(r, r.opts, "up to offset 3, and the topic ends at 1")
+
+	adm := kadm.NewClient(old.client)
+	for _, c := range []struct {
+		begin int64
+		says  string
+	}{{3, "cannot be looked up"}, {4, "up to offset 3, and the topic begins at 4"}} {
+		del := kadm.Offsets{}
+		del.Add(kadm.Offset{Topic: old.cfg.Topics().Decisions(), At: c.begin})
+		old.decide(0, 5)
+		if _, err := adm.DeleteRecords(t.Context(), del); err != nil {
+			t.Fatal(err)
+		}
+		says(old, r.opts.withLog(old), c.says)
+	}
 }
 
 // Behind counts what is not in it yet.

@@ -147,6 +147,45 @@ func TestConnectionsLost(t *testing.T) {
 	}
 }
 
+// One whose claim went to another writes nothing more: the server had dropped that
+// connection alone, and the ones for writing are as good as ever.
+func TestClaimLost(t *testing.T) {
+	r := newRig(t, pgtest.Shared(t).DSN)
+	db, err := pgx.Connect(t.Context(), r.opts.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.Background())
+	f, _ := r.start(r.opts)
+	r.decide(0, 10)
+	r.caughtUp(f)
+	f.mu.Lock()
+	failed := f.failed
+	f.mu.Unlock()
+	const drop = "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid WHERE l.locktype = 'advisory' AND a.state = 'idle' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+	if _, err := db.Exec(t.Context(), drop); err != nil {
+		t.Fatal(err)
+	}
+	var claim *store.Claim
+	for claim == nil && t.Context().Err() == nil { // the server takes a moment
+		if claim, err = store.TakeClaim(t.Context(), r.opts.DSN); err != nil && !errors.Is(err, store.ErrClaimed) {
+			t.Fatal(err)
+		}
+	}
+	r.decide(1, 10)
+	f.failedTimes(failed + 1)
+	if got := r.held(r.opts); got.Decisions != decisionsOf(10) {
+		t.Errorf("%d decisions are in it: some were written without the claim", got.Decisions)
+	}
+	if err := claim.Release(); err != nil {
+		t.Fatal(err)
+	}
+	r.caughtUp(f)
+	if got := r.held(r.opts); got.Decisions != 2*decisionsOf(10) {
+		t.Errorf("%d decisions", got.Decisions)
+	}
+}
+
 // One claims, however the schema is named: what else is searched, and the case of
 // a name that is not quoted, make it no other read model.
 func TestOneSchemaOneClaim(t *testing.T) {
