@@ -253,6 +253,10 @@ func TestLogIsShort(t *testing.T) {
 	old.rebuild(r.opts.withLog(old))
 	r.decide(0, 5)
 	says(r, r.opts, "up to offset 3, and the topic ends at 1")
+	// Nor does a comparison wait for what is not in the log.
+	if _, err := Again(t.Context(), r.another(), map[int32]int64{0: 3}, nil); !errors.Is(err, ErrOtherLog) {
+		t.Errorf("compared up to offset 3: %v", err)
+	}
 
 	adm := kadm.NewClient(old.client)
 	for _, c := range []struct {

@@ -173,9 +173,13 @@ func TestClaimLost(t *testing.T) {
 		}
 	}
 	r.decide(1, 10)
-	f.failedTimes(failed + 1)
-	if got := r.held(r.opts); got.Decisions != decisionsOf(10) {
-		t.Errorf("%d decisions are in it: some were written without the claim", got.Decisions)
+	for again := false; !again; {
+		f.mu.Lock()
+		again = f.failed > failed
+		f.mu.Unlock()
+		if got := r.held(r.opts); got.Decisions != decisionsOf(10) {
+			t.Fatalf("%d decisions are in it: some were written without the claim", got.Decisions)
+		}
 	}
 	if err := claim.Release(); err != nil {
 		t.Fatal(err)
