@@ -35,10 +35,12 @@ permitted and denied, and why.
   --people N     how many people (10,000)
   --seed S       the same seed gives the same records and the same counts (1)
   --data DIR     keep the data there; default is a directory that is removed
-  --once         end after the table; else stay up with /metrics and /healthz,
-                 publishing gently
+  --once         end after the table; else stay up with /metrics, /healthz and
+                 the HTTP API, publishing gently
   --json         one JSON object instead of the table; implies --once
   --listen ADDR  where /metrics and /healthz are served (127.0.0.1:8080)
+  --api ADDR     where the HTTP API is served (127.0.0.1:8081); "" turns it off
+  --issuer ADDR  where a local issuer gives out its tokens (127.0.0.1:8082)
   --verbose      log what the broker does on standard error
 
 Examples:
@@ -70,6 +72,8 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	once := fs.Bool("once", false, "")
 	asJSON := fs.Bool("json", false, "")
 	listen := fs.String("listen", "127.0.0.1:8080", "")
+	api := fs.String("api", "127.0.0.1:8081", "")
+	issue := fs.String("issuer", "127.0.0.1:8082", "")
 	verbose := fs.Bool("verbose", false, "")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
@@ -89,15 +93,23 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 		dir = filepath.Join(tmp, "data")
 	}
 	cfg := dataConfig(dir)
-	cfg.HTTP.Listen, cfg.Flow.Group = *listen, "datafordeler"
+	cfg.HTTP.Listen, cfg.API.Listen, cfg.Flow.Group = *listen, *api, "datafordeler"
 	if *once {
-		cfg.HTTP.Listen = ""
+		cfg.HTTP.Listen, cfg.API.Listen = "", ""
 	}
 	level := slog.LevelWarn
 	if *verbose {
 		level = slog.LevelDebug
 	}
 	log := commandLog(std.err, level)
+	var issuer *demoIssuer
+	if cfg.API.Listen != "" {
+		var err error
+		if issuer, err = openDemoIssuer(&cfg, *issue, log); err != nil {
+			return err
+		}
+		defer issuer.close()
+	}
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -122,22 +134,22 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	read := n.newFollowing()
-	api, err := n.newDoors(d.broker)
+	doors, err := n.newDoors(d.broker)
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
-	probes, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, slices.Concat(book.collectors(), read.collectors(), api.collectors())...)
+	probes, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, slices.Concat(book.collectors(), read.collectors(), doors.collectors())...)
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
 	defer probes.close()
-	if err := api.open(); err != nil {
+	if err := doors.open(); err != nil {
 		book.ledger.Close()
 		return err
 	}
-	defer api.close()
+	defer doors.close()
 	sequencing, stopSequencing := context.WithCancel(life)
 	left, followed := book.run(sequencing), read.run(sequencing)
 
@@ -161,6 +173,9 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	}
 	if err == nil && !*once {
 		fmt.Fprintf(std.out, "\nStill running: http://%s/metrics, /healthz. Publishing gently; end with Ctrl-C.\n", probes.addr)
+		if issuer != nil {
+			issuer.explain(std.out, doors.server.Addr())
+		}
 		err = d.goOn(ctx)
 	}
 	stop()

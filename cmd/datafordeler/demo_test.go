@@ -117,7 +117,7 @@ func TestNoPersonInThePlumbing(t *testing.T) {
 	var logged bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, stdio{strings.NewReader(""), out, &logged}, []string{"demo", "--people", "240", "--data", data, "--listen", "127.0.0.1:0", "--verbose"})
+		ended <- run(ctx, stdio{strings.NewReader(""), out, &logged}, []string{"demo", "--people", "240", "--data", data, "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--issuer", "127.0.0.1:0", "--verbose"})
 	}()
 	select {
 	case a := <-addr:

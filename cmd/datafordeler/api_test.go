@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"datafordeler/broker/access"
+	"datafordeler/broker/kafka"
+	"datafordeler/policy"
+	"datafordeler/providers/synthetic"
+)
+
+// apiRig is an instance's HTTP API over the demonstration's registry, and an issuer
+// whose every token the test makes itself.
+type apiRig struct {
+	t      *testing.T
+	base   string
+	key    *rsa.PrivateKey
+	issuer string
+	person string // synthetic
+}
+
+func newAPIRig(t *testing.T) *apiRig {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []map[string]string{{
+			"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "a", "n": number(key.N), "e": number(big.NewInt(int64(key.E))),
+		}}})
+	}))
+	t.Cleanup(keys.Close)
+	cfg := dataConfig(filepath.Join(t.TempDir(), "data"))
+	cfg.API.Listen = "127.0.0.1:0"
+	cfg.API.RatePerSecond = 0
+	cfg.Access.Issuers = []access.Issuer{
+		{Kind: access.Plain, URL: keys.URL + "/", JWKS: keys.URL + "/jwk", Audiences: []string{"https://deling.example.no"}, DelegationSources: []string{"https://altinn.no/"}},
+		{Kind: access.IDPorten, URL: keys.URL + "/citizens/", JWKS: keys.URL + "/jwk", Audiences: []string{"innbygger"}},
+	}
+	ctx, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	n, err := openNode(ctx, cfg, slog.New(slog.DiscardHandler), kafka.Own, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.close)
+	docs, err := demoRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.activatePolicy(ctx, "test", policy.Embedded()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := n.apply(ctx, docs, "test", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.ensureTopics(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d, err := n.newDoors(n.newBroker(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.close)
+	return &apiRig{t, "http://" + d.server.Addr(), key, keys.URL + "/", synthetic.New(synthetic.Config{People: 1, Seed: 1}).Person(0).ID}
+}
+
+// claims are a good token's for an organisation, and for its supplier if there is one.
+func (r *apiRig) claims(org, supplier string) jwt.MapClaims {
+	actor := func(n string) map[string]string {
+		return map[string]string{"authority": "iso6523-actorid-upis", "ID": "0192:" + n}
+	}
+	c := jwt.MapClaims{
+		"iss": r.issuer, "aud": "https://deling.example.no", "client_id": "test", "consumer": actor(org),
+		"iat": time.Now().Unix(), "exp": time.Now().Add(10 * time.Minute).Unix(),
+		"scope": "datafordeler:publish datafordeler:receive datafordeler:lookup datafordeler:audit datafordeler:operate",
+	}
+	if supplier != "" {
+		c["supplier"], c["delegation_source"] = actor(supplier), "https://altinn.no/"
+	}
+	return c
+}
+
+func (r *apiRig) sign(method jwt.SigningMethod, key any, head map[string]any, c jwt.MapClaims) string {
+	r.t.Helper()
+	token := jwt.NewWithClaims(method, c)
+	token.Header["kid"] = "a"
+	for k, v := range head {
+		if token.Header[k] = v; v == nil {
+			delete(token.Header, k)
+		}
+	}
+	s, err := token.SignedString(key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *apiRig) token(c jwt.MapClaims) string {
+	return r.sign(jwt.SigningMethodRS256, r.key, nil, c)
+}
+
+// operation is one of the API's own document.
+type operation struct {
+	method, path string
+	action       access.Action // "" where it is public
+}
+
+func (r *apiRig) operations() (all []operation) {
+	r.t.Helper()
+	resp, err := http.Get(r.base + "/openapi.json")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Action access.Action `json:"x-datafordeler-action"`
+			Public string        `json:"x-datafordeler-public"`
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, path := range slices.Sorted(maps.Keys(doc.Paths)) {
+		for method, op := range doc.Paths[path] {
+			if (op.Action == "") == (op.Public == "") {
+				r.t.Errorf("%s %s: the document does not say who may use it", method, path)
+			}
+			all = append(all, operation{strings.ToUpper(method), path, op.Action})
+		}
+	}
+	return all
+}
+
+// ask sends no body: whoever may not come in must be refused before that matters.
+func (r *apiRig) ask(o operation, names map[string]string, token string) (int, string) {
+	r.t.Helper()
+	path := o.path
+	for name, value := range names {
+		path = strings.ReplaceAll(path, "{"+name+"}", value)
+	}
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, o.method, r.base+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	return resp.StatusCode, string(body)
+}
+
+const zeros = "00000000000000000000000000000000"
+
+// The roles, by what each may do on what is its own. An action that stands in no
+// role's list fails the test: whoever adds one says here who may.
+var (
+	anybody      = []access.Action{access.ReadSelf}
+	organisation = append(slices.Clone(anybody), access.ReadCatalogue)
+	roles        = []struct {
+		name, org, supplier string
+		names               map[string]string
+		may                 []access.Action
+	}{
+		{"provider", "974761076", "", map[string]string{"dataset": "inntekt"},
+			append(slices.Clone(organisation), access.PublishRecords, access.ReadRejections, access.AuditOwn)},
+		{"consumer", "958935420", "", map[string]string{"mailbox": "oslo-sosialhjelp", "agreement": "oslo-sosialhjelp", "subscription": "oslo-sosialhjelp"},
+			append(slices.Clone(organisation), access.Receive, access.LookUp, access.AuditOwn)},
+		{"supplier with a delegation", "940101808", "313876144", map[string]string{"mailbox": "tromso-barnehage", "agreement": "tromso-barnehage", "subscription": "tromso-barnehage"},
+			append(slices.Clone(organisation), access.Receive, access.LookUp)},
+		{"supplier without one", "820852982", "313876144", map[string]string{"mailbox": "kristiansand-barnehage", "agreement": "kristiansand-barnehage", "subscription": "kristiansand-barnehage"},
+			organisation},
+		{"auditor", "991825827", "", nil, append(slices.Clone(organisation), access.Audit, access.AuditSubject)},
+		{"organisation that is party to nothing", "889640782", "", nil, organisation},
+	}
+)
+
+// Every endpoint, by every role, on what is its own and what is another's, with a
+// good token and with each that is not; by the API's own document, so that a new
+// endpoint is asked too.
+func TestDoors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it opens an instance")
+	}
+	r := newAPIRig(t)
+	own := map[string]string{"dataset": "inntekt", "mailbox": "oslo-sosialhjelp", "agreement": "oslo-sosialhjelp", "subscription": "oslo-sosialhjelp", "decision": zeros}
+	none := map[string]string{"dataset": "finnes-ikke", "mailbox": "finnes-ikke", "agreement": "finnes-ikke", "subscription": "finnes-ikke", "decision": zeros}
+	operations := r.operations()
+	if len(operations) < 3 {
+		t.Fatalf("only %d operations", len(operations))
+	}
+	for _, o := range operations {
+		if o.action == "" {
+			if code, body := r.ask(o, own, ""); code != http.StatusOK {
+				t.Errorf("%s %s is public, and answers %d %s", o.method, o.path, code, body)
+			}
+			continue
+		}
+		known := o.action == access.Operate
+		for _, role := range roles {
+			token := r.token(r.claims(role.org, role.supplier))
+			may := slices.Contains(role.may, o.action)
+			known = known || may
+			names := maps.Clone(none)
+			maps.Copy(names, role.names)
+			code, body := r.ask(o, names, token)
+			refused := code == http.StatusUnauthorized || code == http.StatusForbidden
+			if refused == may || code >= 500 {
+				t.Errorf("%s %s by %s: %d %s", o.method, o.path, role.name, code, body)
+			}
+			// Another's, and what there is not, read the same.
+			for what, names := range map[string]map[string]string{"another's": own, "nothing": none} {
+				if strings.Contains(o.path, "{decision}") || !strings.Contains(o.path, "{") || maps.Equal(names, role.names) || what == "another's" && overlap(o.path, names, role.names) {
+					continue
+				}
+				code, body := r.ask(o, names, token)
+				if code != http.StatusForbidden && code != http.StatusUnauthorized {
+					t.Errorf("%s %s by %s, on %s: %d %s", o.method, o.path, role.name, what, code, body)
+				}
+			}
+		}
+		citizen := r.token(jwt.MapClaims{
+			"iss": r.issuer + "citizens/", "aud": "innbygger", "acr": "idporten-loa-high", "pid": r.person,
+			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
+		})
+		code, body := r.ask(o, own, citizen)
+		if refused := code == http.StatusForbidden; refused == slices.Contains(anybody, o.action) || code >= 500 || strings.Contains(body, r.person) {
+			t.Errorf("%s %s by a citizen: %d %s", o.method, o.path, code, body)
+		}
+		if !known {
+			t.Errorf("%s %s: no role may %s; say in this test who may", o.method, o.path, o.action)
+		}
+		for what, token := range r.badTokens() {
+			if code, body := r.ask(o, own, token); code != http.StatusUnauthorized {
+				t.Errorf("%s %s with %s: %d %s", o.method, o.path, what, code, body)
+			}
+		}
+	}
+}
+
+// overlap reports whether a path names the same thing both times.
+func overlap(path string, a, b map[string]string) bool {
+	for name, value := range a {
+		if strings.Contains(path, "{"+name+"}") && b[name] == value {
+			return true
+		}
+	}
+	return false
+}
+
+// badTokens are Oslo's, with one thing wrong each.
+func (r *apiRig) badTokens() map[string]string {
+	good := func(edit func(jwt.MapClaims)) jwt.MapClaims {
+		c := r.claims("958935420", "")
+		edit(c)
+		return c
+	}
+	with := func(name string, v any) string { return r.token(good(func(c jwt.MapClaims) { c[name] = v })) }
+	without := func(name string) string { return r.token(good(func(c jwt.MapClaims) { delete(c, name) })) }
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&r.key.PublicKey)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	same := good(func(jwt.MapClaims) {})
+	rs := jwt.SigningMethodRS256
+	return map[string]string{
+		"no token":                  "",
+		"rubbish":                   "abc",
+		"one that has ended":        with("exp", time.Now().Add(-time.Minute).Unix()),
+		"one that counts later":     with("nbf", time.Now().Add(time.Hour).Unix()),
+		"another audience":          with("aud", "https://another.example.no"),
+		"no audience":               without("aud"),
+		"another issuer":            with("iss", "https://another.example.no/"),
+		"alg none":                  r.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, same),
+		"HS256 with the public key": r.sign(jwt.SigningMethodHS256, public, nil, same),
+		"another's signature":       r.sign(rs, other, nil, same),
+		"an unknown kid":            r.sign(rs, r.key, map[string]any{"kid": "b"}, same),
+		"no kid":                    r.sign(rs, r.key, map[string]any{"kid": nil}, same),
+		"no consumer":               without("consumer"),
+		"no end":                    without("exp"),
+		"no scope of the broker's":  with("scope", "another:scope"),
+		"a supplier without its source": r.token(func() jwt.MapClaims {
+			c := r.claims("958935420", "313876144")
+			delete(c, "delegation_source")
+			return c
+		}()),
+		"a supplier by another register": r.token(func() jwt.MapClaims {
+			c := r.claims("958935420", "313876144")
+			c["delegation_source"] = "https://x.no/"
+			return c
+		}()),
+	}
+}
