@@ -4,9 +4,41 @@
 // the registry says of its organisation, never from what the token's client is
 // called.
 //
+// A request goes this way: the token's outside is read strictly ([Gatekeeper.Identify]);
+// its issuer's keys are at hand, or are asked for at the issuer alone; signature,
+// times, audience and claims are checked, and a [Caller] is what remains. Then the
+// request is reduced to a [Question] of a few words, and both the program and the
+// access policy must answer yes ([Gatekeeper.Allow]).
+//
+// # Who may what
+//
+//   - A dataset is published by its owner, by its own hands: a delegation lets a
+//     supplier receive, not publish.
+//   - A mailbox is read by the organisation that it belongs to, which is the supplier
+//     where its agreement has one. Where it holds another's data, the consumer's
+//     delegation must be recorded and in force, whether the supplier calls in its own
+//     name or in the consumer's. The consumer itself does not read its supplier's
+//     mailbox.
+//   - Under an agreement its consumer looks up, or the supplier that the agreement
+//     names, in the consumer's name and by a recorded delegation.
+//   - The decisions that it is party to are seen by provider and consumer. A supplier
+//     names the agreement, subscription or mailbox.
+//   - Auditors and operators are named in the registry, and act by their own hands.
+//
+// A mailbox's client ([broker.Mailbox.Client]) says which program it was made for,
+// and is for its owner's order: a client_id may change, and is not for access
+// control. Whoever has a token of the organisation with the scope reads all of its
+// mailboxes; who may have such a token is settled where clients get their scopes.
+//
 // # Which errand, where
 //
-//   - the words that everything else uses: this file.
+//   - the words that everything else uses: this file;
+//   - a token was refused, and should not be, or the other way round: token.go;
+//   - which keys count, and when an issuer is asked: keys.go; tokens remembered:
+//     verifier.go;
+//   - a caller was refused: relate.go, which reduces a request to a question, and
+//     decide.go, which answers; the same in Rego: policy/access;
+//   - settings: config.go; a local issuer: devidp; getting a token: grant.
 package access
 
 import (

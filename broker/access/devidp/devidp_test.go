@@ -46,7 +46,7 @@ const (
 )
 
 // start is an issuer that a test serves, and a guard that trusts it.
-func start(t *testing.T, edit func(*devidp.Config)) (*devidp.Issuer, *access.Gatekeeper) {
+func start(t testing.TB, edit func(*devidp.Config)) (*devidp.Issuer, *access.Gatekeeper) {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(&key().PublicKey)
 	if err != nil {
