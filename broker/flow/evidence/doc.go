@@ -17,5 +17,7 @@
 // If you look for
 //   - an entry that is missing or doubled: sequencer.go, gather.go;
 //   - a head that is not signed, or not cosigned: sign.go, key.go;
+//   - a ledger that is read once more, or contradicts itself: fold.go, ledger.go;
+//   - a witness that knows another history: fork.go;
 //   - deliveries that are held for want of evidence: ledger.go.
 package evidence
