@@ -286,10 +286,15 @@ func (w *work) deliver(b *Broker, route *route, sub *subTally, d *deliver.Decisi
 	r.Topic, r.Value = route.topic, cut.value
 	room := w.arena.mark(deliver.HeaderBytes(rec))
 	var used []byte
-	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders), room, &route.envelope, rec,
+	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders+1), room, &route.envelope, rec,
 		broker.NewDeliveryID(rec.Event, route.id),
 		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, route.id), of)
 	w.arena.take(room, used)
+	if route.partitions == 0 {
+		room := w.arena.mark(deliver.DoorBytes(rec, route.terms.Agreement.Package))
+		door := deliver.AppendDoor(room, rec, route.terms.Agreement.Package)
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: deliver.DoorHeader, Value: w.arena.take(room, door)})
+	}
 	switch {
 	case route.partitions == 0:
 		r.Partition = route.bucketOf(b.deliveryBuckets.Load())

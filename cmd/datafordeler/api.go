@@ -2,11 +2,13 @@ package main
 
 import (
 	"runtime/debug"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
+	"datafordeler/broker/kafka"
 	"datafordeler/broker/web"
 	"datafordeler/policy"
 )
@@ -18,6 +20,8 @@ type doors struct {
 	broker *flow.Broker
 	server *web.Server        // nil where api.listen is ""
 	guard  *access.Gatekeeper // likewise
+	feeds  *web.Feeds
+	tail   *kafka.Tail // of deliveries
 }
 
 // newDoors makes the HTTP API of an instance; open starts it.
@@ -35,6 +39,10 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
+	if err := d.openFeeds(n.life); err != nil {
+		d.guard.Close()
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -42,7 +50,7 @@ func (d *doors) collectors() []prometheus.Collector {
 	if d.server == nil {
 		return nil
 	}
-	return append(d.server.Collectors(), d.guard.Collectors()...)
+	return slices.Concat(d.server.Collectors(), d.guard.Collectors(), d.feeds.Collectors())
 }
 
 func (d *doors) open() error {
@@ -63,6 +71,7 @@ func (d *doors) close() {
 	if err := d.server.Close(); err != nil {
 		d.node.log.Warn("closing the HTTP API", "err", err)
 	}
+	d.tail.Close()
 	d.guard.Close()
 }
 

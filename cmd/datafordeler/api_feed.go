@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"datafordeler/broker"
+	"datafordeler/broker/deliver"
+	"datafordeler/broker/flow"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/registry"
+	"datafordeler/broker/web"
+)
+
+// openFeeds adds the feeds of mailboxes to the API.
+func (d *doors) openFeeds(ctx context.Context) error {
+	if err := d.broker.EnsureTopics(ctx); err != nil {
+		return err
+	}
+	tail, err := d.node.engine.Tail(ctx, d.node.cfg.Topics().Deliveries(), kafka.TailOptions{})
+	if err != nil {
+		return err
+	}
+	d.tail = tail
+	d.feeds = d.server.RegisterFeeds(web.FeedOptions{
+		Deliveries: &deliveries{node: d.node, tail: tail},
+		Door:       &doorkeeper{d.broker.Doorkeeper()},
+		Mailbox:    d.node.mailbox,
+	})
+	return nil
+}
+
+func (n *node) mailbox(m broker.MailboxID) (found *broker.Mailbox) {
+	n.control.View(func(st *registry.State) { found = st.Mailbox(m) })
+	return found
+}
+
+// deliveries is the log that feeds read: one tail of it for all of them.
+type deliveries struct {
+	node *node
+	tail *kafka.Tail
+}
+
+func (l *deliveries) Topic() [16]byte { return l.tail.ID() }
+
+func (l *deliveries) Partition(m broker.MailboxID) int32 {
+	return broker.Bucket(m, l.tail.Partitions())
+}
+
+const (
+	feedScan  = 20_000 // records of other mailboxes that one request passes over
+	feedBatch = 500
+)
+
+// Read picks one mailbox's deliveries out of its bucket.
+func (l *deliveries) Read(ctx context.Context, m broker.MailboxID, from int64, most, bytes int, wait time.Duration) (ds []web.Delivery, next int64, more bool, err error) {
+	partition, until := l.Partition(m), time.Now().Add(wait)
+	next = from
+	for scanned := 0; scanned < feedScan; {
+		patience := time.Duration(0)
+		if len(ds) == 0 {
+			patience = max(0, time.Until(until))
+		}
+		records, at, err := l.tail.Read(ctx, partition, next, feedBatch, patience)
+		if err != nil {
+			if len(ds) > 0 && ctx.Err() == nil {
+				return ds, next, true, nil // what comes next fails next time
+			}
+			return nil, next, false, offsetError(err)
+		}
+		for _, r := range records {
+			if len(ds) >= most || len(ds) > 0 && bytes < len(r.Value) {
+				return ds, next, true, nil
+			}
+			next = r.Offset + 1
+			whose := ""
+			for i := range r.Headers {
+				if r.Headers[i].Key == "ce_mailbox" {
+					whose = string(r.Headers[i].Value)
+					break
+				}
+			}
+			if whose != string(m) {
+				continue
+			}
+			d := web.Delivery{Offset: r.Offset, Value: r.Value, Headers: make([]web.Header, len(r.Headers))}
+			for i := range r.Headers {
+				d.Headers[i] = web.Header(r.Headers[i])
+			}
+			ds = append(ds, d)
+			bytes -= len(r.Value)
+		}
+		next = at
+		if len(records) == 0 && (len(ds) > 0 || time.Until(until) <= 0) {
+			return ds, next, false, nil
+		}
+		scanned += len(records)
+	}
+	return ds, next, true, nil
+}
+
+// offsetError is the log's word for what a cursor asks too much of.
+func offsetError(err error) error {
+	if gone, ok := errors.AsType[*kafka.GoneError](err); ok {
+		return &web.OffsetError{Newer: gone.End >= 0 && gone.Offset > gone.End}
+	}
+	return err
+}
+
+// Bounds and After are asked by who has no cursor yet.
+func (l *deliveries) Bounds(ctx context.Context, m broker.MailboxID) (oldest, next int64, err error) {
+	adm, err := l.node.engine.Admin()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer adm.Close()
+	spans, err := kafka.Spans(ctx, adm, l.node.cfg.Topics().Deliveries())
+	if err != nil {
+		return 0, 0, err
+	}
+	p := l.Partition(m)
+	if int(p) >= len(spans) {
+		return 0, 0, fmt.Errorf("topic %s has %d partitions, and had more", l.node.cfg.Topics().Deliveries(), len(spans))
+	}
+	return spans[p].From, spans[p].To, nil
+}
+
+func (l *deliveries) After(ctx context.Context, m broker.MailboxID, at time.Time) (int64, error) {
+	adm, err := l.node.engine.Admin()
+	if err != nil {
+		return 0, err
+	}
+	defer adm.Close()
+	topic, p := l.node.cfg.Topics().Deliveries(), l.Partition(m)
+	listed, err := adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), topic)
+	if err != nil {
+		return 0, err
+	}
+	o, ok := listed.Lookup(topic, p)
+	if !ok {
+		return 0, fmt.Errorf("topic %s: Kafka did not tell the offsets of partition %d", topic, p)
+	}
+	if o.Err != nil {
+		return 0, o.Err
+	}
+	_, end, err := l.Bounds(ctx, m) // nothing that is not committed
+	return min(o.Offset, end), err
+}
+
+// doorkeeper puts deliveries to policy again. What cannot be read is withheld.
+type doorkeeper struct{ keeper *flow.Doorkeeper }
+
+func (k *doorkeeper) Admit(ctx context.Context, m broker.MailboxID, ds []web.Delivery) ([]bool, error) {
+	held := make([]flow.Held, len(ds))
+	decisions := make([]broker.DecisionID, len(ds))
+	for i := range ds {
+		held[i], decisions[i] = heldOf(&ds[i])
+		held[i].Mailbox = m
+	}
+	outcomes, err := k.keeper.Judge(ctx, held)
+	if err != nil {
+		return nil, err
+	}
+	permits := make([]bool, len(ds))
+	for i, o := range outcomes {
+		if permits[i] = o != nil && o.Permit; !permits[i] {
+			k.keeper.Withheld(&held[i], decisions[i], o, time.Now())
+		}
+	}
+	return permits, nil
+}
+
+// heldOf reads what the law rests on from a delivery's headers. Where one is missing
+// or damaged, what comes out names no subscription, and policy denies that.
+func heldOf(d *web.Delivery) (h flow.Held, decision broker.DecisionID) {
+	known := false
+	for _, x := range d.Headers {
+		switch x.Key {
+		case "ce_subscription":
+			h.Subscription = broker.SubscriptionID(x.Value)
+		case "ce_agreement":
+			h.Agreement = broker.AgreementID(x.Value)
+		case "ce_dataset":
+			h.Dataset = broker.DatasetID(x.Value)
+		case "ce_decision":
+			decision, _ = broker.ParseDigest(string(x.Value)) // for the log
+		case "ce_recordkind":
+			switch string(x.Value) {
+			case broker.Original.String():
+				h.Kind = broker.Original
+			case broker.Correction.String():
+				h.Kind = broker.Correction
+			case broker.Retraction.String():
+				h.Kind = broker.Retraction
+			default:
+				return flow.Held{}, decision
+			}
+		case deliver.DoorHeader:
+			var err error
+			if h.Door, err = deliver.ReadDoor(x.Value); err != nil {
+				return flow.Held{}, decision
+			}
+			known = true
+		}
+	}
+	if !known {
+		return flow.Held{}, decision
+	}
+	return h, decision
+}
