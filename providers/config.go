@@ -31,7 +31,7 @@ type Config struct {
 	// Type is the CloudEvents type of events that name none.
 	Type string
 	// Subject is where in the payload the key stands, for events without one.
-	// Where the pointer meets an array it takes the first element.
+	// Where the pointer meets an array it takes the first element that has one.
 	Subject broker.Pointer
 	// Schema is a JSON Schema, drafts 4 to 2020-12 ($schema names the draft;
 	// without it, 2020-12). Events that it does not admit are refused before

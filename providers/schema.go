@@ -99,63 +99,53 @@ func leaves(v *jsonschema.ValidationError, visit func(*jsonschema.ValidationErro
 	}
 }
 
-// lookup reads a string or number at a path of member names, going into the
-// first element of arrays. Where there is none it is empty: whether the payload
-// must have a subject is for the broker to say.
+// lookup reads a string or number at a path of member names, going into arrays: the
+// first that is not empty, as the broker does. Where there is none it is empty:
+// whether the payload must have a subject is for the broker to say.
 func lookup(data []byte, path []string) string {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	for {
-		t, err := dec.Token()
-		if err != nil {
-			return ""
-		}
-		switch t := t.(type) {
-		case json.Delim:
-			switch t {
-			case '[':
-				if !dec.More() {
-					return ""
-				}
-				continue // into the first element
-			case '{':
-				if len(path) == 0 || !seek(dec, path[0]) {
-					return ""
-				}
-				path = path[1:]
-			default:
-				return ""
-			}
-		case string:
-			if len(path) == 0 {
-				return t
-			}
-			return ""
-		case json.Number:
-			if len(path) == 0 {
-				return t.String()
-			}
-			return ""
-		default:
-			return ""
-		}
-	}
+	value, _ := seek(dec, path)
+	return value
 }
 
-// seek moves to the value of a member of the object that dec is in.
-func seek(dec *json.Decoder, name string) bool {
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return false
-		}
-		if t == name {
-			return true
-		}
-		var skip json.RawMessage
-		if dec.Decode(&skip) != nil {
-			return false
-		}
+// seek reads the next value: to its end, unless it finds something in it.
+func seek(dec *json.Decoder, path []string) (found string, err error) {
+	t, err := dec.Token()
+	if err != nil {
+		return "", err
 	}
-	return false
+	switch t := t.(type) {
+	case json.Delim:
+		for dec.More() {
+			below := path
+			if t == '{' {
+				name, err := dec.Token()
+				if err != nil {
+					return "", err
+				}
+				if len(path) == 0 || name != path[0] {
+					var skip json.RawMessage
+					if err := dec.Decode(&skip); err != nil {
+						return "", err
+					}
+					continue
+				}
+				below = path[1:]
+			}
+			if found, err = seek(dec, below); found != "" || err != nil {
+				return found, err
+			}
+		}
+		_, err = dec.Token() // its end
+		return "", err
+	case string:
+		found = t
+	case json.Number:
+		found = t.String()
+	}
+	if len(path) > 0 {
+		found = ""
+	}
+	return found, nil
 }

@@ -146,6 +146,8 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 					writeProblem(a, problemOf(errors.New("panic")))
 				}
 			}
+			// The rest of a body that nobody read is not waited for without end.
+			_ = http.NewResponseController(a).SetReadDeadline(time.Now().Add(5 * time.Second))
 			took := time.Since(begun)
 			s.metrics.Requests.WithLabelValues(pattern, strconv.Itoa(a.status)).Inc()
 			s.metrics.Seconds.WithLabelValues(pattern).Observe(took.Seconds())

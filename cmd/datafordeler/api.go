@@ -8,7 +8,6 @@ import (
 
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
-	"datafordeler/broker/kafka"
 	"datafordeler/broker/web"
 	"datafordeler/policy"
 )
@@ -20,8 +19,9 @@ type doors struct {
 	broker *flow.Broker
 	server *web.Server        // nil where api.listen is ""
 	guard  *access.Gatekeeper // likewise
-	feeds  *web.Feeds
-	tail   *kafka.Tail // of deliveries
+
+	more []prometheus.Collector
+	ends []func() // when the server has closed
 }
 
 // newDoors makes the HTTP API of an instance; open starts it.
@@ -39,9 +39,13 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
-	if err := d.openFeeds(n.life); err != nil {
-		d.guard.Close()
-		return nil, err
+	for _, add := range []func() ([]prometheus.Collector, func(), error){d.addFeeds, d.addPublishing} {
+		more, end, err := add()
+		if err != nil {
+			d.close()
+			return nil, err
+		}
+		d.more, d.ends = append(d.more, more...), append(d.ends, end)
 	}
 	return d, nil
 }
@@ -50,7 +54,7 @@ func (d *doors) collectors() []prometheus.Collector {
 	if d.server == nil {
 		return nil
 	}
-	return slices.Concat(d.server.Collectors(), d.guard.Collectors(), d.feeds.Collectors())
+	return slices.Concat(d.server.Collectors(), d.guard.Collectors(), d.more)
 }
 
 func (d *doors) open() error {
@@ -71,7 +75,9 @@ func (d *doors) close() {
 	if err := d.server.Close(); err != nil {
 		d.node.log.Warn("closing the HTTP API", "err", err)
 	}
-	d.tail.Close()
+	for _, end := range d.ends {
+		end()
+	}
 	d.guard.Close()
 }
 

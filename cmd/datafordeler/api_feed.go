@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/flow"
@@ -14,22 +16,22 @@ import (
 	"datafordeler/broker/web"
 )
 
-// openFeeds adds the feeds of mailboxes to the API.
-func (d *doors) openFeeds(ctx context.Context) error {
+// addFeeds adds the feeds of mailboxes to the API.
+func (d *doors) addFeeds() (more []prometheus.Collector, end func(), err error) {
+	ctx := d.node.life
 	if err := d.broker.EnsureTopics(ctx); err != nil {
-		return err
+		return nil, nil, err
 	}
 	tail, err := d.node.engine.Tail(ctx, d.node.cfg.Topics().Deliveries(), kafka.TailOptions{})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	d.tail = tail
-	d.feeds = d.server.RegisterFeeds(web.FeedOptions{
+	feeds := d.server.RegisterFeeds(web.FeedOptions{
 		Deliveries: &deliveries{node: d.node, tail: tail},
 		Door:       &doorkeeper{d.broker.Doorkeeper()},
 		Mailbox:    d.node.mailbox,
 	})
-	return nil
+	return feeds.Collectors(), tail.Close, nil
 }
 
 func (n *node) mailbox(m broker.MailboxID) (found *broker.Mailbox) {

@@ -33,7 +33,7 @@ func exported(t *testing.T) map[string][]string {
 	metrics := map[string][]string{}
 	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
 	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors(),
-		web.New(web.Options{}).Collectors(), web.New(web.Options{}).RegisterFeeds(web.FeedOptions{}).Collectors(), gatekeeper(t).Collectors()) {
+		web.New(web.Options{}).Collectors(), web.New(web.Options{}).RegisterFeeds(web.FeedOptions{}).Collectors(), gatekeeper(t).Collectors(), web.New(web.Options{}).Publishing(web.Publishing{})) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)
