@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -15,12 +17,20 @@ import (
 	"datafordeler/broker"
 )
 
-// Config says what to publish to, and as whom. Brokers, Dataset and Source are
-// required; the rest has defaults.
+// Config says what to publish to, and as whom. Dataset, Source and either Brokers
+// or URL are required; the rest has defaults.
 type Config struct {
-	// Brokers are host:port addresses to begin with; the rest of the cluster
-	// is discovered.
+	// Brokers are host:port addresses of Kafka to begin with; the rest of the
+	// cluster is discovered.
 	Brokers []string
+	// URL is that of the broker's HTTP API, such as https://datafordeler.example:
+	// the other way to publish. Over it, what the broker rejects is known at once.
+	URL string
+	// Token gives the access token for each request over HTTP; see Maskinporten.
+	Token TokenSource
+	// HTTPClient makes the requests; by default one with TLS below. It must not
+	// follow redirects to where the token does not belong.
+	HTTPClient *http.Client
 	// Prefix stands before all of the broker's topic names; usually empty.
 	Prefix string
 	// Dataset is what is published to; it has been registered by its owner.
@@ -41,7 +51,8 @@ type Config struct {
 	// events that name another schema are left for the broker to check.
 	SchemaURI string
 
-	// TLS encrypts the connections. Nil: plain TCP.
+	// TLS encrypts the connections to Kafka (nil: plain TCP), and says over HTTP whom
+	// to trust (nil: whom the system trusts).
 	TLS *tls.Config
 	// SASL says who is publishing. Nil: nobody in particular.
 	SASL *SASL
@@ -60,6 +71,12 @@ type Config struct {
 	Timeout time.Duration
 	// ClientID names this client in Kafka's logs and quotas.
 	ClientID string
+	// MaxPending is the most bytes that calls under way may hold, default 64 MiB.
+	// Publish waits for room. One larger call goes alone.
+	MaxPending int64
+	// Log gets a line for each attempt that failed, and at its debug level for each
+	// batch. Nothing in it is from an event. Nil: none.
+	Log *slog.Logger
 }
 
 // SASL is a login with Kafka. Without TLS, PLAIN shows the password to whoever
@@ -89,6 +106,12 @@ func (c Config) withDefaults() Config {
 	if c.ClientID == "" {
 		c.ClientID = "datafordeler-provider"
 	}
+	if c.MaxPending == 0 {
+		c.MaxPending = 64 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	return c
 }
 
@@ -96,8 +119,24 @@ func (c Config) withDefaults() Config {
 func (c Config) check() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if len(c.Brokers) == 0 {
-		fault("Brokers: none given; name at least one as host:port")
+	switch {
+	case len(c.Brokers) == 0 && c.URL == "":
+		fault("Brokers: none given; name at least one as host:port, or give the URL of the HTTP API")
+	case len(c.Brokers) > 0 && c.URL != "":
+		fault("Brokers and URL: publish over the one or the other")
+	case c.URL != "":
+		if err := checkURL(c.URL); err != nil {
+			fault("URL: %w", err)
+		}
+		if c.Token == nil {
+			fault("Token: nobody comes in without one; see Maskinporten")
+		}
+		if c.SASL != nil {
+			fault("SASL: that is Kafka's; over HTTP the Token says who publishes")
+		}
+	}
+	if c.MaxPending < 0 {
+		fault("MaxPending: %d is below 0", c.MaxPending)
 	}
 	for _, b := range c.Brokers {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"datafordeler/broker"
 )
 
 // Why events failed. Use errors.Is.
@@ -18,9 +20,32 @@ var (
 	// ErrNotSent: an earlier event of the same call and partition failed, so
 	// this one was held back to keep the order.
 	ErrNotSent = errors.New("held back behind an event that failed")
+	// ErrInvalid: an attribute or the payload is not well-formed.
+	ErrInvalid = errors.New("event is not well-formed")
+	// ErrRejected: the broker did not take the event; see RejectedError. Only over
+	// HTTP it is known at once.
+	ErrRejected = errors.New("rejected")
+	// ErrDenied: the token does not count, or not for this dataset.
+	ErrDenied = errors.New("denied")
 	// ErrClosed: the publisher was closed.
 	ErrClosed = errors.New("publisher is closed")
 )
+
+// RejectedError is why the broker did not take an event.
+type RejectedError struct{ broker.Rejection }
+
+// Error is the reason, the place, and what is wrong there.
+func (e *RejectedError) Error() string { return "rejected: " + e.Rejection.Error() }
+
+// Is makes it an ErrRejected.
+func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
+
+// Permanent tells whether an event failed for what it is: publishing it again as it
+// is will fail again. Everything else may pass, or be mended where nothing of the
+// event has to change.
+func Permanent(err error) bool {
+	return errors.Is(err, ErrInvalid) || errors.Is(err, ErrSchema) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrRejected)
+}
 
 // Failure is one event that Publish could not vouch for.
 type Failure struct {

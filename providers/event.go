@@ -80,6 +80,7 @@ type record struct {
 	id      string
 	line    int
 	key     []byte // the hashed key; nil without one
+	about   string // over HTTP, the key itself: the broker hashes it
 	data    []byte
 	headers []kafka.Header
 	size    int // an upper bound of its bytes in a batch
@@ -90,6 +91,12 @@ var (
 	contentType = []byte("application/json")
 	trueText    = []byte("true")
 )
+
+// invalid is an ErrInvalid that says what is wrong.
+type invalid struct{ error }
+
+// Is makes it an ErrInvalid.
+func (invalid) Is(target error) bool { return target == ErrInvalid }
 
 // prepare fills in what the configuration gives, checks the event, and encodes
 // its headers into the slab. Errors never hold a value from the event.
@@ -102,10 +109,10 @@ func (p *Publisher) prepare(e *Event, slab []kafka.Header) (record, []kafka.Head
 		typ = p.cfg.Type
 	}
 	if err := checkAttributes(e, source, typ); err != nil {
-		return record{}, slab, err
+		return record{}, slab, invalid{err}
 	}
 	if !json.Valid(e.Data) {
-		return record{}, slab, errors.New("the payload is not JSON")
+		return record{}, slab, invalid{errors.New("the payload is not JSON")}
 	}
 	if key == "" && p.subject != nil {
 		key = lookup(e.Data, p.subject)
@@ -121,6 +128,9 @@ func (p *Publisher) prepare(e *Event, slab []kafka.Header) (record, []kafka.Head
 	}
 	if key != "" {
 		r.key = HashKey(p.cfg.Dataset, key)
+	}
+	if p.http != nil {
+		r.about = key
 	}
 
 	from := len(slab)

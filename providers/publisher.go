@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/semaphore"
 )
 
-// Publisher writes events to one dataset's source topic. It is safe for
+// Publisher publishes events to one dataset, over Kafka or over HTTP. It is safe for
 // concurrent use; between concurrent calls there is no order.
 type Publisher struct {
 	cfg         Config
@@ -20,8 +21,11 @@ type Publisher struct {
 	subject     []string // Config.Subject, split; nil without
 	schema      *schema  // nil without
 	compression kafka.Compression
-	client      *kafka.Client
-	transport   *kafka.Transport
+	client      *kafka.Client    // over Kafka
+	transport   *kafka.Transport // over Kafka
+	http        *httpDoor        // over HTTP; else nil
+	pending     *semaphore.Weighted
+	stats       counters
 
 	mu      sync.Mutex
 	closed  bool
@@ -44,6 +48,11 @@ func New(cfg Config) (*Publisher, error) {
 		if p.schema, err = compileSchema(cfg.Schema); err != nil {
 			return nil, fmt.Errorf("providers: %w", err)
 		}
+	}
+	p.pending = semaphore.NewWeighted(cfg.MaxPending)
+	if cfg.URL != "" {
+		p.http = newHTTPDoor(cfg)
+		return p, nil
 	}
 	p.transport = &kafka.Transport{
 		Dial:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -80,14 +89,21 @@ func (p *Publisher) Publish(ctx context.Context, events ...Event) error {
 	deadline := time.Now().Add(p.cfg.Timeout)
 	records, refused := p.prepareAll(events)
 	if refused != nil {
-		return refused
+		return p.counted(refused)
 	}
-	if err := ctx.Err(); err != nil {
-		return allFailed(records, err)
+	size := int64(0)
+	for i := range records {
+		size += int64(records[i].size)
 	}
+	room := min(size, p.cfg.MaxPending)
+	if err := p.pending.Acquire(ctx, room); err != nil {
+		return p.counted(allFailed(records, err))
+	}
+	p.stats.pending.Add(room)
+	defer func() { p.stats.pending.Add(-room); p.pending.Release(room) }()
 	lanes, err := p.connect(ctx, deadline)
 	if err != nil {
-		return allFailed(records, err)
+		return p.counted(allFailed(records, err))
 	}
 
 	submissions, all := make([]*submission, len(lanes)), ordinals(len(lanes))
@@ -125,11 +141,43 @@ func (p *Publisher) Publish(ctx context.Context, events ...Event) error {
 			}
 		}
 	}
+	p.stats.bytes.Add(size)
 	if len(result.Failures) == 0 {
+		p.stats.published.Add(int64(len(events)))
 		return nil
 	}
 	result.sort()
-	return result
+	return p.counted(result)
+}
+
+// Supersede publishes an event that corrects an earlier one of the same source, by
+// that one's id. The event needs an id of its own, or none.
+func (p *Publisher) Supersede(ctx context.Context, earlier string, e Event) error {
+	e.Supersedes, e.Retracts = earlier, ""
+	return p.change(ctx, earlier, e)
+}
+
+// Retract publishes that an earlier event of the same source no longer stands, by
+// that one's id. The event carries the payload that it takes back, so that whoever
+// got it can be found.
+func (p *Publisher) Retract(ctx context.Context, earlier string, e Event) error {
+	e.Retracts, e.Supersedes = earlier, ""
+	return p.change(ctx, earlier, e)
+}
+
+func (p *Publisher) change(ctx context.Context, earlier string, e Event) error {
+	if earlier == "" || earlier == e.ID {
+		why := invalid{errors.New("name the id of the event concerned, which is not the event's own (see Publisher.ID)")}
+		return p.counted(&Error{Refused: true, Total: 1, Failures: []Failure{{ID: e.ID, Err: why}}})
+	}
+	return p.Publish(ctx, e)
+}
+
+// ID is the id under which an event is published: its own, or the one that follows
+// from its content. Keep it to correct or retract the event later.
+func (p *Publisher) ID(e Event) (string, error) {
+	r, _, err := p.prepare(&e, nil)
+	return r.id, err
 }
 
 // Check says what Publish would refuse, and sends nothing. Nil means that all
@@ -149,6 +197,10 @@ func (p *Publisher) Close() error {
 	p.mu.Unlock()
 	p.calls.Wait()
 	p.sending.Wait()
+	if p.http != nil {
+		p.http.client.CloseIdleConnections()
+		return nil
+	}
 	p.transport.CloseIdleConnections()
 	return nil
 }
@@ -197,20 +249,16 @@ func (p *Publisher) connect(ctx context.Context, deadline time.Time) ([]*lane, e
 	if lanes != nil {
 		return lanes, nil
 	}
+	if p.http != nil {
+		return p.makeLanes(httpLanes), nil
+	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var last error
 	for attempt := 0; ; attempt++ {
 		n, err := p.partitions(ctx)
 		if err == nil {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.lanes == nil {
-				for i := range n {
-					p.lanes = append(p.lanes, &lane{partition: i})
-				}
-			}
-			return p.lanes, nil
+			return p.makeLanes(n), nil
 		}
 		if errors.Is(err, ErrUnknownDataset) || !retryable(err) {
 			return nil, err
@@ -218,13 +266,24 @@ func (p *Publisher) connect(ctx context.Context, deadline time.Time) ([]*lane, e
 		if ctx.Err() == nil || last == nil {
 			last = err // what the network said, rather than that time is up
 		}
-		if !backoff(ctx.Done(), attempt, deadline) {
+		if !backoff(ctx.Done(), attempt, deadline, 0) {
 			if ctx.Err() != nil && !time.Now().Before(deadline) || ctx.Err() == nil {
 				return nil, fmt.Errorf("cannot reach Kafka at %v within %v (is it running, and is the address right?): %w", p.cfg.Brokers, p.cfg.Timeout, last)
 			}
 			return nil, ctx.Err()
 		}
 	}
+}
+
+func (p *Publisher) makeLanes(n int) []*lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lanes == nil {
+		for i := range n {
+			p.lanes = append(p.lanes, &lane{partition: i})
+		}
+	}
+	return p.lanes
 }
 
 func (p *Publisher) partitions(ctx context.Context) (int, error) {

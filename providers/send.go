@@ -46,11 +46,18 @@ type slice struct {
 }
 
 // outcome is how a batch went: nil, or records [from, to) failed, and those
-// after them were not sent.
+// after them were not sent. Over HTTP each record has an answer of its own.
 type outcome struct {
 	err      error
 	from, to int
 	maybe    bool
+	each     []answer // over HTTP only
+}
+
+// answer is how a record went over HTTP: nil is durable.
+type answer struct {
+	err   error
+	maybe bool
 }
 
 func (p *Publisher) submit(l *lane, s *submission) {
@@ -111,6 +118,11 @@ func settle(batch []slice, o outcome) {
 	at := 0
 	for _, b := range batch {
 		s, first := b.s, at
+		if o.each != nil {
+			settleEach(b, o.each[at:at+b.to-b.from])
+			at += b.to - b.from
+			continue
+		}
 		at += b.to - b.from
 		if o.err != nil && first >= o.to {
 			s.next = b.from
@@ -133,6 +145,30 @@ func settle(batch []slice, o outcome) {
 	}
 }
 
+// settleEach tells a caller of each of its records. One that was rejected holds
+// nothing back; one that failed does.
+func settleEach(b slice, answers []answer) {
+	s, failed := b.s, false
+	for i, a := range answers {
+		if a.err == nil {
+			continue
+		}
+		r := s.records[b.from+i]
+		failed = failed || !errors.Is(a.err, ErrRejected)
+		s.failures = append(s.failures, Failure{Index: s.index[b.from+i], Line: r.line, ID: r.id, Maybe: a.maybe, Err: a.err})
+	}
+	if failed {
+		for i := b.to; i < len(s.records); i++ {
+			s.failures = append(s.failures, Failure{Index: s.index[i], Line: s.records[i].line, ID: s.records[i].id, Err: ErrNotSent})
+		}
+		s.next = len(s.records)
+	}
+	if s.next >= len(s.records) {
+		s.finished = true
+		close(s.done)
+	}
+}
+
 // send writes a batch, trying again until it is written, refused for good, out
 // of time, or wanted by nobody.
 func (p *Publisher) send(partition int, batch []slice) outcome {
@@ -146,7 +182,16 @@ func (p *Publisher) send(partition int, batch []slice) outcome {
 	}
 	unwanted, stop := watch(batch)
 	defer stop()
-	return p.sendRecords(partition, records, deadline, unwanted)
+	p.stats.batches.Add(1)
+	begun := time.Now()
+	var o outcome
+	if p.http != nil {
+		o = p.sendHTTP(records, deadline, unwanted)
+	} else {
+		o = p.sendRecords(partition, records, deadline, unwanted)
+	}
+	p.cfg.Log.Debug("published a batch", "dataset", p.cfg.Dataset, "lane", partition, "events", len(records), "took", time.Since(begun), "err", o.err)
+	return o
 }
 
 func (p *Publisher) sendRecords(partition int, records []*record, deadline time.Time, unwanted <-chan struct{}) outcome {
@@ -175,11 +220,17 @@ func (p *Publisher) sendRecords(partition int, records []*record, deadline time.
 			o.err = fmt.Errorf("Kafka refuses to write to %q: %w", p.topic, err)
 			return o
 		}
-		if !backoff(unwanted, attempt, deadline) {
+		p.retrying(partition, len(records), attempt, err)
+		if !backoff(unwanted, attempt, deadline, 0) {
 			o.err = fmt.Errorf("not written to %q, partition %d, in %d attempts: %w", p.topic, partition, attempt+1, err)
 			return o
 		}
 	}
+}
+
+func (p *Publisher) retrying(lane, events, attempt int, err error) {
+	p.stats.retries.Add(1)
+	p.cfg.Log.Warn("publishing failed; it is tried again while there is time", "dataset", p.cfg.Dataset, "lane", lane, "events", events, "attempt", attempt+1, "err", err)
 }
 
 // produce is one attempt. The request is let run even when its callers have
@@ -287,11 +338,12 @@ const (
 )
 
 // backoff waits before attempt+1: a random time up to a bound that doubles, so
-// that many clients do not come back at once. False means to give up, because
+// that many clients do not come back at once, after what the broker asked for.
+// False means to give up, because
 // stop was closed or the deadline would have passed.
-func backoff(stop <-chan struct{}, attempt int, deadline time.Time) bool {
+func backoff(stop <-chan struct{}, attempt int, deadline time.Time, asked time.Duration) bool {
 	bound := min(firstBackoff<<min(attempt, 10), maxBackoff)
-	wait := bound/2 + rand.N(bound/2+1)
+	wait := max(asked, 0) + bound/2 + rand.N(bound/2+1)
 	if time.Now().Add(wait).After(deadline) {
 		return false
 	}
