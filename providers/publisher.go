@@ -173,6 +173,35 @@ func (p *Publisher) change(ctx context.Context, earlier string, e Event) error {
 	return p.Publish(ctx, e)
 }
 
+// Encoded is an event as it can be kept until it is published.
+type Encoded struct {
+	// Line is a CloudEvent in JSON, which ReadNDJSON reads back. It ends with a line
+	// feed. Id, source, type and key stand in it, whatever the configuration says later.
+	Line []byte
+	// ID is the event's id.
+	ID string
+	// Order is the same for events that have to stay in order: a hash of the key, or
+	// where there is none the id.
+	Order string
+}
+
+// Encode checks an event as Publish does, and makes of it what an outbox keeps.
+func (p *Publisher) Encode(e Event) (Encoded, error) {
+	if e.Key == "" && p.subject != nil {
+		e.Key = lookup(e.Data, p.subject)
+	}
+	r, _, err := p.prepare(&e, nil)
+	if err != nil {
+		return Encoded{}, err
+	}
+	r.about = e.Key
+	out := Encoded{Line: r.appendLine(nil), ID: r.id, Order: r.id}
+	if r.key != nil {
+		out.Order = string(r.key)
+	}
+	return out, nil
+}
+
 // ID is the id under which an event is published: its own, or the one that follows
 // from its content. Keep it to correct or retract the event later.
 func (p *Publisher) ID(e Event) (string, error) {

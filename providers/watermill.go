@@ -40,7 +40,7 @@ func (w watermillPublisher) Publish(topic string, messages ...*message.Message) 
 			ctx = m.Context()
 		}
 		var err error
-		if events[i], err = eventOf(m); err != nil {
+		if events[i], err = EventOf(m); err != nil {
 			return &Error{Refused: true, Total: len(messages), Failures: []Failure{{Index: i, ID: m.UUID, Err: err}}}
 		}
 	}
@@ -50,7 +50,8 @@ func (w watermillPublisher) Publish(topic string, messages ...*message.Message) 
 // Close closes the publisher.
 func (w watermillPublisher) Close() error { return w.p.Close() }
 
-func eventOf(m *message.Message) (Event, error) {
+// EventOf is a Watermill message as an event; see Publisher.Watermill.
+func EventOf(m *message.Message) (Event, error) {
 	e := Event{ID: m.UUID, Data: m.Payload, Key: m.Metadata[MetadataKey]}
 	for name, value := range m.Metadata {
 		name, ok := strings.CutPrefix(name, "ce_")
