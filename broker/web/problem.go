@@ -20,6 +20,8 @@ type Problem struct {
 	Detail   string   `json:"detail,omitempty" doc:"what is wrong with this request, and what to do"`
 	Instance string   `json:"instance,omitempty" doc:"the request's id, as in the header Request-Id and in the broker's log"`
 	Faults   []*Fault `json:"errors,omitempty" doc:"where the request is at fault"`
+	// Resync is set where a cursor is of no more use.
+	Resync string `json:"resync,omitempty" doc:"the cursor to go on from instead of the one that was given; what stood before it is gone"`
 }
 
 // Fault is one place where a request is at fault.

@@ -47,6 +47,7 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 		}
 		d.more, d.ends = append(d.more, more...), append(d.ends, end)
 	}
+	d.ends = append(d.ends, d.addRejections())
 	return d, nil
 }
 
