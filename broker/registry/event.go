@@ -77,6 +77,11 @@ const (
 	// SubjectLookedUp says that somebody asked what was decided on one subject.
 	// It changes nothing but the log, and is there to be seen.
 	SubjectLookedUp Type = "audit.subject_lookup" // SubjectLookup
+
+	// A login with Kafka, without its secret. What it may do follows from the
+	// rest of the registry; see [State.KafkaAccess].
+	CredentialIssued  Type = "kafka.credential_issued"  // Credential
+	CredentialRevoked Type = "kafka.credential_revoked" // CredentialEnd
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -275,6 +280,10 @@ func empty(t Type) (payload, bool) {
 		return new(Destruction), true
 	case SubjectLookedUp:
 		return new(SubjectLookup), true
+	case CredentialIssued:
+		return new(Credential), true
+	case CredentialRevoked:
+		return new(CredentialEnd), true
 	}
 	return nil, false
 }

@@ -56,6 +56,9 @@ func everything(t *testing.T) (*State, []Event) {
 		put(broker.Mailbox{ID: "n", Organisation: "313876144", Client: "c", Channel: broker.KafkaChannel, RetentionDays: 5}),
 		LookUpSubject(SubjectLookup{Reason: "asked for by the subject", Periods: 3, Found: 7}),
 		put(broker.Role{ID: "revisjon", Organisation: "974761076", Role: broker.Auditor, Valid: span}),
+		IssueCredential(Credential{ID: "df-313876144-abcdefghij234567", Organisation: "313876144", Client: "c", Mailbox: "m"}),
+		IssueCredential(Credential{ID: "df-974761076-abcdefghij234567", Organisation: "974761076", Dataset: "e"}),
+		EndCredential("df-313876144-abcdefghij234567", day(9), "taken back by its owner"),
 	}
 	s := New()
 	events := must(s.Link(day(1).Add(time.Nanosecond), "test", changes...))
@@ -65,7 +68,7 @@ func everything(t *testing.T) (*State, []Event) {
 		types[e.Type] = true
 	}
 	for _, x := range []Type{OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut, DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp, RolePut} {
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp, RolePut, CredentialIssued, CredentialRevoked} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
 		}

@@ -71,6 +71,9 @@ func (s *State) Hash() broker.Digest {
 	if len(s.destroyed) > 0 {
 		parts = append(parts, s.destroyed)
 	}
+	if len(s.credentials) > 0 {
+		parts = append(parts, s.credentials)
+	}
 	for _, part := range parts {
 		if err := enc.Encode(part); err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // all of it came from JSON

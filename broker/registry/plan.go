@@ -68,7 +68,7 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 	})
 	// A scratch state takes the puts one by one, so that what Fold would refuse
 	// is known before anything is written.
-	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased}
+	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased, credentials: s.credentials}
 	p := &Plan{On: s.revision, after: scratch}
 	var changes []Change
 	for _, d := range ordered {
@@ -137,6 +137,12 @@ func orNil[T any](p *T) any {
 
 // Retention is how long topics would keep records if the plan was carried out.
 func (p *Plan) Retention(def RetentionDefaults) *Retention { return p.after.Retention(def) }
+
+// KafkaAccess is what credentials would be worth if the plan was carried out.
+func (p *Plan) KafkaAccess(at time.Time) []KafkaAccess {
+	all, _ := p.after.KafkaAccess(at)
+	return all
+}
 
 // Count is how many steps have an action.
 func (p *Plan) Count(a Action) int {

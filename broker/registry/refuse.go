@@ -111,6 +111,10 @@ func (s *State) refuse(p payload, t Type) string {
 		return faultyReason(v.Reason)
 	case *Lease:
 		return s.refuseLease(v)
+	case *Credential:
+		return s.refuseCredential(v)
+	case *CredentialEnd:
+		return s.refuseCredentialEnd(v)
 	default:
 		panic(fmt.Sprintf("registry: %T is not held to any rule", p))
 	}

@@ -25,6 +25,8 @@ type State struct {
 	catalogue
 	withdrawn map[broker.DelegationID]Withdrawal
 	leased    map[broker.AgreementID]*leases
+	// credentials are all that were ever issued.
+	credentials map[string]IssuedCredential
 
 	subjects subjects // cases and consents
 
@@ -88,12 +90,13 @@ func New() *State {
 			used:          map[broker.PackageRef]bool{},
 			receivesFor:   map[broker.MailboxID]broker.OrgNumber{},
 		},
-		withdrawn: map[broker.DelegationID]Withdrawal{},
-		leased:    map[broker.AgreementID]*leases{},
-		subjects:  newSubjects(),
-		policies:  map[string]broker.Revision{},
-		keystores: map[string]time.Time{},
-		destroyed: map[string]Destroyed{},
+		withdrawn:   map[broker.DelegationID]Withdrawal{},
+		leased:      map[broker.AgreementID]*leases{},
+		credentials: map[string]IssuedCredential{},
+		subjects:    newSubjects(),
+		policies:    map[string]broker.Revision{},
+		keystores:   map[string]time.Time{},
+		destroyed:   map[string]Destroyed{},
 	}
 }
 
@@ -211,6 +214,14 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 	case *broker.Role:
 		s.catalogue.put(v)
 		return false // it opens doors; no decision on a record rests on it
+	case *Credential:
+		s.credentials[v.ID] = IssuedCredential{Credential: *v, At: e.At, Actor: e.Actor}
+		return false // no decision rests on who fetches what was delivered
+	case *CredentialEnd:
+		c := s.credentials[v.ID]
+		c.Ends = v.At
+		s.credentials[v.ID] = c
+		return false
 	default:
 		s.catalogue.put(p)
 	}
