@@ -80,6 +80,10 @@ type Config struct {
 	// TLS encrypts the connections to Apache Kafka. Engine kafka only.
 	TLS TLS `yaml:"tls,omitempty"`
 
+	// Clients is how providers and consumers come to Kafka themselves. Engine kafka
+	// only.
+	Clients Clients `yaml:"clients,omitempty"`
+
 	// Dial makes the connections in place of the network's own dialler; tests
 	// put faults on the wire with it. Not with TLS.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) `yaml:"-"`
@@ -122,6 +126,32 @@ type TLS struct {
 	// Enabled turns TLS on without any file.
 	Enabled bool `yaml:"enabled,omitempty"`
 }
+
+// Clients is how providers and consumers come to Kafka themselves, by logins that
+// they issue to themselves through the HTTP API.
+type Clients struct {
+	// ACL says what becomes of Kafka's access lists. "auto" keeps them in step with
+	// the registry and, where the cluster has none, says so and goes on; "required"
+	// does not start without them; "off" leaves them to somebody else, and issues no
+	// logins.
+	ACL string `yaml:"acl,omitempty"`
+	// Brokers are the host:port addresses that clients are told, where these are
+	// not the broker's own: a listener with SCRAM-SHA-512.
+	Brokers []string `yaml:"brokers,omitempty"`
+	// CAFile holds the certificates (PEM) that clients are told to trust. Empty: as
+	// tls.ca_file.
+	CAFile string `yaml:"ca_file,omitempty"`
+	// PlainText: clients' listener has no TLS. For trying out: their records can be
+	// read on the way.
+	PlainText bool `yaml:"plain_text,omitempty"`
+}
+
+// What [Clients.ACL] may be; "" is auto.
+const (
+	ACLAuto     = "auto"
+	ACLRequired = "required"
+	ACLOff      = "off"
+)
 
 const day = 24 * time.Hour
 
@@ -212,6 +242,9 @@ func (c Config) validateEmbedded(fault func(key, format string, args ...any)) {
 	if c.SASL != (SASL{}) {
 		fault("sasl", "is for engine: kafka; remove it, or write engine: kafka")
 	}
+	if c.Clients.ACL != "" || len(c.Clients.Brokers) > 0 || c.Clients.CAFile != "" || c.Clients.PlainText {
+		fault("clients", "is for engine: kafka, since the embedded engine asks nobody who they are; remove it, or write engine: kafka")
+	}
 	if c.TLS != (TLS{}) {
 		fault("tls", "is for engine: kafka; remove it, or write engine: kafka")
 	}
@@ -232,12 +265,21 @@ func (c Config) validateCluster(fault func(key, format string, args ...any)) {
 	if len(c.Brokers) == 0 {
 		fault("brokers", "are empty; name at least one as host:port")
 	}
-	for i, b := range c.Brokers {
-		host, port, err := net.SplitHostPort(b)
-		n, perr := strconv.Atoi(port)
-		if err != nil || host == "" || perr != nil || n < 1 || n > math.MaxUint16 {
-			fault(fmt.Sprintf("brokers[%d]", i), "%q is no address; write host:port", b)
+	addresses := func(key string, all []string) {
+		for i, b := range all {
+			host, port, err := net.SplitHostPort(b)
+			n, perr := strconv.Atoi(port)
+			if err != nil || host == "" || perr != nil || n < 1 || n > math.MaxUint16 {
+				fault(fmt.Sprintf("%s[%d]", key, i), "%q is no address; write host:port", b)
+			}
 		}
+	}
+	addresses("brokers", c.Brokers)
+	addresses("clients.brokers", c.Clients.Brokers)
+	switch c.Clients.ACL {
+	case "", ACLAuto, ACLRequired, ACLOff:
+	default:
+		fault("clients.acl", "%q is not known; write %q, %q or %q", c.Clients.ACL, ACLAuto, ACLRequired, ACLOff)
 	}
 	if c.Data != "" {
 		fault("data", "is for engine: embedded; remove it, or write engine: embedded")

@@ -39,19 +39,24 @@ type Options struct {
 	Login bool
 	// Properties are added to each node's server.properties and win.
 	Properties map[string]string
+	// Secure adds a listener with TLS and SCRAM-SHA-512, and access lists; see
+	// [Cluster.Clients]. Who comes to the ordinary listener is a super user.
+	Secure bool
 }
 
 // Cluster is a running Apache Kafka.
 type Cluster struct {
 	nodes []*node
 	dir   string
-	owned bool // the directory is ours to remove
+	ca    *authority // of a secure cluster
+	owned bool       // the directory is ours to remove
 }
 
 type node struct {
 	id      int
 	broker  string // host:port for clients
 	login   string // host:port for clients that log in; empty where there is none
+	secure  string // host:port for clients with TLS and a login; "" where there is none
 	dir     string
 	config  string
 	logPath string
@@ -109,9 +114,14 @@ func start(j java, dir string, o Options) (*Cluster, error) {
 const clusterID = "ZGF0YWZvcmRlbGVyLTAwMQ"
 
 func (c *Cluster) launch(j java, o Options) error {
-	ports, err := freePorts(3 * o.Nodes)
+	ports, err := freePorts(4 * o.Nodes)
 	if err != nil {
 		return err
+	}
+	if o.Secure {
+		if c.ca, err = newAuthority(); err != nil {
+			return err
+		}
 	}
 	var voters []string
 	for i := range o.Nodes {
@@ -125,7 +135,10 @@ func (c *Cluster) launch(j java, o Options) error {
 		}
 		n.config = filepath.Join(n.dir, "server.properties")
 		n.logPath = filepath.Join(n.dir, "server.log")
-		if err := n.format(voters, ports[o.Nodes+i], o); err != nil {
+		if o.Secure {
+			n.secure = "127.0.0.1:" + strconv.Itoa(ports[3*o.Nodes+i])
+		}
+		if err := n.format(voters, ports[o.Nodes+i], o, c.ca); err != nil {
 			return err
 		}
 		c.nodes = append(c.nodes, n)
@@ -157,7 +170,7 @@ func freePorts(n int) ([]int, error) {
 }
 
 // format writes the node's configuration and its storage.
-func (n *node) format(voters []string, controller int, o Options) error {
+func (n *node) format(voters []string, controller int, o Options, ca *authority) error {
 	copies := strconv.Itoa(min(3, o.Nodes))
 	p := map[string]string{
 		"process.roles":                                               "broker,controller",
@@ -202,6 +215,16 @@ func (n *node) format(voters []string, controller int, o Options) error {
 		p["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 		p["super.users"] = "User:ANONYMOUS"
 	}
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+		return err
+	}
+	logs := log4j
+	if o.Secure {
+		logs += log4jAccess
+		if err := n.secured(p, ca); err != nil {
+			return err
+		}
+	}
 	for k, v := range o.Properties {
 		p[k] = v
 	}
@@ -209,13 +232,10 @@ func (n *node) format(voters []string, controller int, o Options) error {
 	for k, v := range p {
 		fmt.Fprintf(&b, "%s=%s\n", k, v)
 	}
-	if err := os.MkdirAll(n.dir, 0o700); err != nil {
-		return err
-	}
 	if err := os.WriteFile(n.config, []byte(b.String()), 0o600); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(n.dir, "log4j2.yaml"), []byte(log4j), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(n.dir, "log4j2.yaml"), []byte(logs), 0o600); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
@@ -234,7 +254,8 @@ const log4j = `Configuration:
     Console: {name: STDOUT, PatternLayout: {pattern: "${pattern}"}}
   Loggers:
     Root: {level: WARN, AppenderRef: [{ref: STDOUT}]}
-    Logger: [{name: kafka.server.KafkaRaftServer, level: INFO}]
+    Logger:
+      - {name: kafka.server.KafkaRaftServer, level: INFO}
 `
 
 // command is a bounded Java process. It dies with this process on Linux, even
