@@ -75,7 +75,7 @@ var errCheckpoint = errors.New("consumers: the checkpoint cannot be used")
 
 func (r *Receiver) locate(ctx context.Context, adm *kadm.Client) (map[int32]int64, error) {
 	own, shared := MailboxTopic(r.cfg.Prefix, r.cfg.Mailbox), DeliveriesTopic(r.cfg.Prefix)
-	details, err := adm.ListTopics(ctx, own, shared)
+	details, err := describe(ctx, adm, own, shared)
 	if err != nil {
 		return nil, err
 	}
@@ -115,13 +115,35 @@ func (r *Receiver) locate(ctx context.Context, adm *kadm.Client) (map[int32]int6
 	return ends, nil
 }
 
+// describe asks for the mailbox's own topic, and only where that is not to be had
+// for the shared one: a login for one mailbox may not see the other.
+func describe(ctx context.Context, adm *kadm.Client, names ...string) (kadm.TopicDetails, error) {
+	details := kadm.TopicDetails{}
+	for _, name := range names {
+		found, err := adm.ListTopics(ctx, name)
+		switch {
+		case errors.Is(err, kerr.TopicAuthorizationFailed): // one such fails the whole answer
+			details[name] = kadm.TopicDetail{Topic: name, Err: kerr.TopicAuthorizationFailed}
+		case err != nil:
+			return nil, err
+		default:
+			details[name] = found[name]
+		}
+		if d := details[name]; d.Err == nil && len(d.Partitions) > 0 {
+			break
+		}
+	}
+	return details, nil
+}
+
 // choose picks the mailbox's own topic if there is one, else its partition of
 // the shared one.
 func choose(details kadm.TopicDetails, own, shared string, m broker.MailboxID) (string, []int32, error) {
 	var denied error
 	for _, name := range []string{own, shared} {
-		d := details[name]
+		d, asked := details[name]
 		switch {
+		case !asked:
 		case d.Err == nil && len(d.Partitions) > 0:
 			if name == shared {
 				return name, []int32{broker.Bucket(m, int32(len(d.Partitions)))}, nil

@@ -115,6 +115,10 @@ func (s *State) Credentials() []IssuedCredential {
 	return out
 }
 
+// KafkaRevision is the last revision that may have changed what credentials are
+// worth; only the clock can besides.
+func (s *State) KafkaRevision() broker.Revision { return max(s.structure, s.logins) }
+
 // Standing is what a credential is worth at a time.
 type Standing int
 

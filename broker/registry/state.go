@@ -27,6 +27,7 @@ type State struct {
 	leased    map[broker.AgreementID]*leases
 	// credentials are all that were ever issued.
 	credentials map[string]IssuedCredential
+	logins      broker.Revision // the last that changed them
 
 	subjects subjects // cases and consents
 
@@ -216,11 +217,13 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 		return false // it opens doors; no decision on a record rests on it
 	case *Credential:
 		s.credentials[v.ID] = IssuedCredential{Credential: *v, At: e.At, Actor: e.Actor}
+		s.logins = s.revision
 		return false // no decision rests on who fetches what was delivered
 	case *CredentialEnd:
 		c := s.credentials[v.ID]
 		c.Ends = v.At
 		s.credentials[v.ID] = c
+		s.logins = s.revision
 		return false
 	default:
 		s.catalogue.put(p)

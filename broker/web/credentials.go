@@ -35,6 +35,8 @@ type IssuedKafkaCredential struct {
 	Topic          string   `json:"topic" doc:"to read from, or to publish to"`
 	RejectedTopic  string   `json:"rejectedTopic,omitempty" doc:"where a provider reads what was refused, and why"`
 	GroupPrefix    string   `json:"groupPrefix" doc:"what the name of your consumer group must begin with, if you use one"`
+	InUse          bool     `json:"inUse" doc:"whether Kafka lets it do anything now"`
+	WhyNotNow      string   `json:"whyNotNow,omitempty" doc:"why it does not"`
 }
 
 // KafkaCredentials issues and takes back logins. The caller may do so for the

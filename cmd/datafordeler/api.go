@@ -25,7 +25,7 @@ type doors struct {
 }
 
 // newDoors makes the HTTP API of an instance; open starts it.
-func (n *node) newDoors(b *flow.Broker) (*doors, error) {
+func (n *node) newDoors(b *flow.Broker, kafkaAccess *kafkaAccess) (*doors, error) {
 	d := &doors{node: n, broker: b}
 	if n.cfg.API.Listen == "" {
 		return d, nil
@@ -39,6 +39,7 @@ func (n *node) newDoors(b *flow.Broker) (*doors, error) {
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
+	d.server.RegisterKafkaCredentials(&kafkaCredentials{kafkaAccess, n.cfg.Config})
 	for _, add := range []func() ([]prometheus.Collector, func(), error){d.addFeeds, d.addPublishing} {
 		more, end, err := add()
 		if err != nil {

@@ -45,6 +45,7 @@ func commands() []command {
 		asyncapiCommand(),
 		tokenCommand(),
 		devIDPCommand(),
+		kafkaCommand(),
 		configCommand(),
 	}
 }

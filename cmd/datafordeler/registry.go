@@ -187,13 +187,18 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 	fmt.Fprint(std.out, plan)
 	sayShorter(std.out, before, n.byTopic(plan.Retention(flow.RetentionDefaults(n.cfg.Config))))
 	if *dry {
+		if err := n.planKafkaAccess(ctx, std.out, plan.KafkaAccess(time.Now())); err != nil {
+			return err
+		}
 		fmt.Fprintln(std.out, "dry run: nothing was written")
 		return nil
 	}
+	// Who loses access loses it at once, whatever else fails.
+	unkept := n.keepKafkaAccess(ctx, std.out)
 	if err := n.ensureTopics(ctx); err != nil {
-		return err
+		return errors.Join(unkept, err)
 	}
-	return n.reportBinding(ctx, std, rev, *wait)
+	return errors.Join(unkept, n.reportBinding(ctx, std, rev, *wait))
 }
 
 // apply plans and, unless dry, appends.
@@ -491,7 +496,8 @@ func registryDelegation(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	fmt.Fprintf(std.out, "delegation %s %s\n", *id, what)
-	return n.reportBinding(ctx, std, rev, *wait)
+	unkept := n.keepKafkaAccess(ctx, std.out)
+	return errors.Join(unkept, n.reportBinding(ctx, std, rev, *wait))
 }
 
 // readIDs reads identifiers, one a line. Faults name the line, never its text.

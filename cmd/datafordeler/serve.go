@@ -75,7 +75,16 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	}
 	b := n.newBroker(book)
 	read := n.newFollowing()
-	api, err := n.newDoors(b)
+	lists, err := n.newKafkaAccess()
+	if err == nil {
+		defer lists.close()
+		err = lists.begin(life)
+	}
+	if err != nil {
+		book.ledger.Close()
+		return err
+	}
+	api, err := n.newDoors(b, lists)
 	if err != nil {
 		book.ledger.Close()
 		return err
@@ -94,13 +103,14 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", probes.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
 	// It sequences until the last transaction has ended, and signs that too if it can.
 	sequencing, stop := context.WithCancel(life)
-	left, followed := book.run(sequencing), read.run(sequencing)
+	left, followed, kept := book.run(sequencing), read.run(sequencing), lists.run(sequencing)
 	err = b.Run(ctx)
 	book.leave(life, n.log)
 	_ = read.settle(life, 2*time.Second) // the rest when an instance runs again
 	stop()
 	err = errors.Join(err, left())
 	followed()
+	kept()
 	if err == nil {
 		log.Info("stopped cleanly", "decisions", b.Totals().Decisions)
 	}

@@ -1,0 +1,664 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+	"go.yaml.in/yaml/v3"
+
+	"datafordeler/broker/access"
+	"datafordeler/broker/kafka"
+	"datafordeler/broker/kafka/kafkatest"
+	"datafordeler/broker/registry"
+	"datafordeler/broker/web"
+	"datafordeler/consumers"
+	"datafordeler/providers"
+	"datafordeler/providers/synthetic"
+)
+
+// secured is a broker on an Apache Kafka with access lists, as its own user, who is
+// no super user.
+type secured struct {
+	t       *testing.T
+	ctx     context.Context
+	cluster *kafkatest.Cluster
+	dir     string
+	broker  string // its configuration
+	admin   string // a super user's
+	cfg     Config
+	node    *node // of a second instance, for what an HTTP request would ask
+	logins  *kafkaCredentials
+}
+
+const securedUser = "datafordeler"
+
+func (s *secured) file(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+func (s *secured) config(name string, c Config) string {
+	s.t.Helper()
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.file(name, string(b))
+}
+
+// run runs a command and wants it to succeed.
+func (s *secured) run(args ...string) string {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	if code := run(s.ctx, stdio{strings.NewReader(""), &out, &errs}, args); code != exitOK {
+		s.t.Fatalf("datafordeler %v: exit %d\n%s%s", args, code, out.Bytes(), errs.Bytes())
+	}
+	return out.String()
+}
+
+func newSecured(t *testing.T) *secured {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	t.Cleanup(cancel)
+	s := &secured{t: t, ctx: ctx, dir: t.TempDir(), cluster: kafkatest.Start(t, kafkatest.Options{Secure: true})}
+	c := defaultConfig()
+	c.Engine, c.Listen, c.Prefix = kafka.EngineKafka, "", "p."
+	c.Brokers, c.SourcePartitions, c.DeliveryBuckets = s.cluster.Brokers(), 2, 2
+	c.HTTP.Listen, c.Log.Level = "", "warn"
+	c.Keystore.Path, c.Store.DSN = filepath.Join(s.dir, "keys"), "sqlite:"+filepath.Join(s.dir, "decisions.db")
+	c.Ledger.Key = filepath.Join(s.dir, "ledger")
+	s.admin = s.config("admin.yaml", c)
+	c.Brokers = s.cluster.Clients()
+	c.SASL = kafka.SASL{Mechanism: kafka.ScramSHA512, Username: securedUser, PasswordFile: s.file("password", "of the broker\n")}
+	c.TLS = kafka.TLS{CAFile: s.cluster.CAFile(t)}
+	c.Clients.ACL = kafka.ACLRequired
+	s.cfg, s.broker = c, s.config("broker.yaml", c)
+
+	super, err := kadm.NewOptClient(kgo.SeedBrokers(s.cluster.Brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer super.Close()
+	rs, err := super.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: securedUser, Mechanism: kadm.ScramSha512, Iterations: 4096, Password: "of the broker"}})
+	if err = errors.Join(err, rs.Error()); err != nil {
+		t.Fatal(err)
+	}
+	s.run("kafka", "acl", "--own", securedUser, "--config", s.admin, "--apply")
+	return s
+}
+
+// demo is the demonstration's registry with mailboxes that receive by Kafka, after
+// an edit of its agreements.
+func (s *secured) demo(edit func(agreements string) string) string {
+	s.t.Helper()
+	dir := filepath.Join(s.t.TempDir(), "registry")
+	if err := os.CopyFS(dir, os.DirFS("../../deploy/demo")); err != nil {
+		s.t.Fatal(err)
+	}
+	path := filepath.Join(dir, "agreements.yaml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(b), "channel: feed", "channel: kafka")
+	text = strings.Replace(text, "organisation: \"971526920\"\nclient: fagsystem\nchannel: kafka", "organisation: \"971526920\"\nclient: fagsystem\nchannel: feed", 1)
+	if edit != nil {
+		text = edit(text)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return dir
+}
+
+func (s *secured) apply(edit func(string) string) string {
+	s.t.Helper()
+	return s.run("registry", "apply", "-f", s.demo(edit), "--actor", "test", "--config", s.broker)
+}
+
+// open is a second instance's view.
+func (s *secured) open() {
+	s.t.Helper()
+	n, err := openNode(s.ctx, s.cfg, slog.New(slog.DiscardHandler), kafka.Attach, false)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(n.close)
+	lists, err := n.newKafkaAccess()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(lists.close)
+	s.node, s.logins = n, &kafkaCredentials{lists, s.cfg.Config}
+}
+
+func (s *secured) issue(c access.Caller, r access.Resource) web.IssuedKafkaCredential {
+	s.t.Helper()
+	login, err := s.logins.Issue(s.ctx, c, r, "", 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return login
+}
+
+// client is one of any make, with a login.
+func (s *secured) client(l web.IssuedKafkaCredential, opts ...kgo.Opt) *kgo.Client {
+	s.t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(l.Bootstrap...), kgo.DialTLSConfig(s.cluster.TLS()), kgo.DisableClientMetrics(),
+		kgo.SASL(scram.Auth{User: l.Username, Pass: l.Password}.AsSha512Mechanism())}, opts...)...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(cl.Close)
+	return cl
+}
+
+func (s *secured) publisher(l web.IssuedKafkaCredential) *providers.Publisher {
+	s.t.Helper()
+	p, err := providers.New(providers.Config{Brokers: l.Bootstrap, Prefix: "p.", Dataset: demoProperty, Source: synthetic.PropertySource, TLS: s.cluster.TLS(),
+		SASL: &providers.SASL{Mechanism: "scram-sha-512", Username: l.Username, Password: func() (string, error) { return l.Password, nil }}, Timeout: 20 * time.Second})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func (s *secured) receiver(l web.IssuedKafkaCredential) *consumers.Receiver {
+	s.t.Helper()
+	r, err := consumers.New(consumers.Config{Brokers: l.Bootstrap, Prefix: "p.", Mailbox: "bergen-eiendomsskatt", Follow: true, TLS: s.cluster.TLS(),
+		SASL: &consumers.SASL{Mechanism: "scram-sha-512", Username: l.Username, Password: func() (string, error) { return l.Password, nil }}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+var (
+	bergen     = access.Caller{Organisation: "964338531", Client: "fagsystem"}
+	arendal    = access.Caller{Organisation: "940493021", Client: "fagsystem"}
+	skatt      = access.Caller{Organisation: "974761076", Client: "a-ordningen"}
+	bergens    = access.Resource{Mailbox: "bergen-eiendomsskatt"}
+	arendals   = access.Resource{Mailbox: "arendal-eiendomsskatt"}
+	properties = access.Resource{Dataset: demoProperty}
+)
+
+// The broker does all of its work on an Apache Kafka where it may do what its list
+// says and nothing more; each party does what is its own, and nothing else; and
+// what is taken is gone at once.
+func TestKafkaAccess(t *testing.T) {
+	s := newSecured(t)
+	s.run("policy", "activate", "--actor", "test", "--config", s.broker)
+	s.apply(nil)
+	serving, stop := context.WithCancel(s.ctx)
+	var log bytes.Buffer
+	served := make(chan int, 1)
+	go func() {
+		served <- run(serving, stdio{strings.NewReader(""), &log, &log}, []string{"serve", "--config", s.broker})
+	}()
+	s.open()
+	b, a, p := s.issue(bergen, bergens), s.issue(arendal, arendals), s.issue(skatt, properties)
+
+	// Publish and receive with the SDKs.
+	people := synthetic.New(synthetic.Config{People: 2000, Seed: 1})
+	var events []providers.Event
+	for i := range 2000 {
+		if e := people.Property(nil, i); e.ID != "" {
+			e.Data = bytes.Clone(e.Data)
+			events = append(events, sdkEvent(e))
+		}
+	}
+	publisher := s.publisher(p)
+	if err := publisher.Publish(s.ctx, events[:len(events)/2]...); err != nil {
+		t.Fatal(err)
+	}
+	var first consumers.Delivery
+	if err := s.receiver(b).Receive(s.ctx, func(_ context.Context, d consumers.Delivery) error {
+		first = d
+		return consumers.ErrStop
+	}); err != nil || first.Mailbox != "bergen-eiendomsskatt" {
+		t.Fatalf("%v %+v\n%s", err, first, log.Bytes())
+	}
+	if err := s.receiver(a).Receive(s.ctx, func(context.Context, consumers.Delivery) error { return consumers.ErrStop }); !errors.Is(err, consumers.ErrNoMailbox) {
+		t.Errorf("arendal receives for bergen: %v", err)
+	}
+	t.Run("nothing else", func(t *testing.T) { s.nothingElse(t, b, a, p) })
+	t.Run("logins", func(t *testing.T) { s.rotation(t, b) })
+	t.Run("taken", func(t *testing.T) { s.taken(t, b, a, publisher, events[len(events)/2:]) })
+
+	stop()
+	if code := <-served; code != exitOK {
+		t.Errorf("serve: exit %d\n%s", code, log.Bytes())
+	}
+	s.exactly(t)
+}
+
+// nothingElse is all that a client might try with a login that is good.
+func (s *secured) nothingElse(t *testing.T, b, a, p web.IssuedKafkaCredential) {
+	ctx := s.ctx
+	adm := func(l web.IssuedKafkaCredential) *kadm.Client { return kadm.NewClient(s.client(l)) }
+	bergen, provider := adm(b), adm(p)
+	const source, income = "p.source.eiendomsskatt", "p.source.inntekt"
+	produce := func(l web.IssuedKafkaCredential, topic string, opts ...kgo.Opt) error {
+		cl := s.client(l, append(opts, kgo.RecordRetries(0), kgo.RecordDeliveryTimeout(10*time.Second))...)
+		return cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("x")}).FirstErr()
+	}
+	// fetch reads with a position of its own, as a client that asks for no metadata.
+	fetch := func(l web.IssuedKafkaCredential, topic string) error {
+		get := kmsg.NewPtrFetchRequest()
+		get.MaxBytes, get.Version = 1<<20, 11
+		part := kmsg.NewFetchRequestTopicPartition()
+		part.PartitionMaxBytes = 1 << 20
+		get.Topics = []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{part}}}
+		r, err := s.client(l, kgo.MaxVersions(kversion.V2_6_0())).Broker(1).Request(ctx, get)
+		if err != nil {
+			return err
+		}
+		f := r.(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if len(f.RecordBatches) > 0 {
+			t.Errorf("%s reads %d bytes of %s", l.Username, len(f.RecordBatches), topic)
+		}
+		return kerr.ErrorForCode(f.ErrorCode)
+	}
+	join := func(l web.IssuedKafkaCredential, group string) error {
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Group, req.ProtocolType, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = group, "consumer", 10_000, 10_000
+		req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}}
+		resp, err := req.RequestWith(ctx, s.client(l))
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); !errors.Is(err, kerr.MemberIDRequired) {
+			return err
+		}
+		return nil
+	}
+	commit := func(l web.IssuedKafkaCredential, group, topic string) error {
+		var o kadm.Offsets
+		o.AddOffset(topic, 0, 0, -1)
+		rs, err := adm(l).CommitOffsets(ctx, group, o)
+		if err == nil {
+			err = rs.Error()
+		}
+		return err
+	}
+	topicErr := func(rs interface{ Error() error }, err error) error {
+		if err != nil {
+			return err
+		}
+		return rs.Error()
+	}
+	// Its own is its own: else what is refused below proves nothing.
+	for name, err := range map[string]error{
+		"join a group of its own":   join(b, b.GroupPrefix+"x"),
+		"commit in it":              commit(b, b.GroupPrefix+"x", b.Topic),
+		"publish":                   produce(p, p.Topic),
+		"join a group for refusals": join(p, p.GroupPrefix+"x"),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, topic := range []string{b.Topic, p.RejectedTopic} {
+		l := b
+		if topic != b.Topic {
+			l = p
+		}
+		if rs, err := adm(l).ListStartOffsets(ctx, topic); topicErr(rs, err) != nil {
+			t.Errorf("%s: %v", topic, topicErr(rs, err))
+		}
+	}
+	refusals := []error{kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed}
+	tries := []struct {
+		name string
+		try  func() error
+	}{
+		{"read another's mailbox", func() error { return fetch(b, a.Topic) }},
+		{"learn another's offsets", func() error {
+			rs, err := bergen.ListStartOffsets(ctx, a.Topic)
+			return topicErr(rs, err)
+		}},
+		{"read the source", func() error { return fetch(b, source) }},
+		{"read deliveries", func() error { return fetch(b, "p.deliveries") }},
+		{"read decisions", func() error { return fetch(b, "p.decisions") }},
+		{"read control", func() error { return fetch(b, "p.control") }},
+		{"read the ledger", func() error { return fetch(b, "p.ledger") }},
+		{"read what was refused of a provider", func() error { return fetch(b, p.RejectedTopic) }},
+		{"read the groups' offsets", func() error { return fetch(b, "__consumer_offsets") }},
+		{"read its own source back", func() error { return fetch(p, source) }},
+		{"read a mailbox as a provider", func() error { return fetch(p, b.Topic) }},
+		{"write to its own mailbox", func() error { return produce(b, b.Topic) }},
+		{"write to another's mailbox", func() error { return produce(b, a.Topic) }},
+		{"write to the source as a consumer", func() error { return produce(b, source) }},
+		{"write to a source that the login is not for", func() error { return produce(p, income) }},
+		{"write without idempotence", func() error { return produce(b, source, kgo.DisableIdempotentWrite()) }},
+		{"write decisions", func() error { return produce(p, "p.decisions") }},
+		{"write control", func() error { return produce(p, "p.control") }},
+		{"begin a transaction", func() error { return begin(ctx, s.client(p, kgo.TransactionalID("mine"))) }},
+		{"fence the broker", func() error { return begin(ctx, s.client(p, kgo.TransactionalID("datafordeler-0"))) }},
+		{"fence the ledger", func() error { return begin(ctx, s.client(b, kgo.TransactionalID("datafordeler-ledger"))) }},
+		{"join another's group", func() error { return join(b, a.GroupPrefix+"x") }},
+		{"join a group of no prefix", func() error { return join(b, "x") }},
+		{"join the broker's group", func() error { return join(b, "datafordeler") }},
+		{"join the ledger's group", func() error { return join(p, "datafordeler-ledger") }},
+		{"commit for another's group", func() error { return commit(b, a.GroupPrefix+"x", b.Topic) }},
+		{"commit another's mailbox", func() error {
+			err := commit(b, b.GroupPrefix+"x", a.Topic)
+			if errors.Is(err, kerr.UnknownTopicOrPartition) { // so Kafka says it here
+				err = kerr.TopicAuthorizationFailed
+			}
+			return err
+		}},
+		{"commit for the broker", func() error { return commit(p, "datafordeler", source) }},
+		{"read the broker's offsets", func() error {
+			rs, err := bergen.FetchOffsets(ctx, "datafordeler")
+			return topicErr(rs, err)
+		}},
+		{"delete another's offsets", func() error {
+			var set kadm.TopicsSet
+			set.Add(a.Topic, 0)
+			rs, err := bergen.DeleteOffsets(ctx, a.GroupPrefix+"x", set)
+			return topicErr(rs, err)
+		}},
+		{"delete the broker's offsets", func() error {
+			var set kadm.TopicsSet
+			set.Add(source, 0)
+			rs, err := provider.DeleteOffsets(ctx, "datafordeler", set)
+			return topicErr(rs, err)
+		}},
+		{"delete a group", func() error {
+			_, err := bergen.DeleteGroup(ctx, "datafordeler")
+			return err
+		}},
+		{"describe the broker's group", func() error {
+			rs, err := bergen.DescribeGroups(ctx, "datafordeler")
+			return topicErr(rs, err)
+		}},
+		{"delete its own mailbox", func() error {
+			rs, err := bergen.DeleteTopics(ctx, b.Topic)
+			return topicErr(rs, err)
+		}},
+		{"delete another's mailbox", func() error {
+			rs, err := bergen.DeleteTopics(ctx, a.Topic)
+			return topicErr(rs, err)
+		}},
+		{"empty its own mailbox", func() error {
+			var o kadm.Offsets
+			o.AddOffset(b.Topic, 0, 1, -1)
+			rs, err := bergen.DeleteRecords(ctx, o)
+			return topicErr(rs, err)
+		}},
+		{"make a topic", func() error {
+			rs, err := bergen.CreateTopics(ctx, 1, 1, nil, "p.mailbox.mine")
+			return topicErr(rs, err)
+		}},
+		{"add partitions", func() error {
+			rs, err := bergen.CreatePartitions(ctx, 1, b.Topic)
+			return topicErr(rs, err)
+		}},
+		{"read settings of its mailbox", func() error {
+			rs, err := bergen.DescribeTopicConfigs(ctx, b.Topic)
+			return resourceErr(rs, err)
+		}},
+		{"read settings of another's", func() error {
+			rs, err := bergen.DescribeTopicConfigs(ctx, a.Topic)
+			return resourceErr(rs, err)
+		}},
+		{"read a broker's settings", func() error {
+			rs, err := bergen.DescribeBrokerConfigs(ctx, 1)
+			return resourceErr(rs, err)
+		}},
+		{"change retention", func() error {
+			v := "1"
+			rs, err := bergen.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: &v}}, b.Topic)
+			if err == nil {
+				err = rs[0].Err
+			}
+			return err
+		}},
+		{"read the access lists", func() error {
+			rs, err := bergen.DescribeACLs(ctx, kadm.NewACLs().AnyResource().Allow().AllowHosts().Deny().DenyHosts().Operations().ResourcePatternType(kmsg.ACLResourcePatternTypeAny))
+			if err == nil {
+				err = rs[0].Err
+			}
+			return err
+		}},
+		{"let itself in", func() error {
+			rs, err := bergen.CreateACLs(ctx, kadm.NewACLs().Topics(a.Topic).ResourcePatternType(kmsg.ACLResourcePatternTypeLiteral).Operations(kmsg.ACLOperationRead).Allow("User:"+b.Username).AllowHosts("*"))
+			if err == nil {
+				err = rs[0].Err
+			}
+			return err
+		}},
+		{"give itself another's name", func() error {
+			rs, err := bergen.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: a.Username, Mechanism: kadm.ScramSha512, Iterations: 4096, Password: "mine"}})
+			return topicErr(rs, err)
+		}},
+		{"look at others' producers", func() error {
+			var set kadm.TopicsSet
+			set.Add(a.Topic, 0)
+			rs, err := bergen.DescribeProducers(ctx, set)
+			if err != nil {
+				return err
+			}
+			rs.EachPartition(func(p kadm.DescribedProducersPartition) { err = p.Err })
+			return err
+		}},
+	}
+	for _, c := range tries {
+		err := c.try()
+		if !slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) }) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	// What there is besides is not to be seen.
+	seen, err := bergen.ListTopics(ctx)
+	if names := seen.Names(); err != nil || !slices.Equal(names, []string{b.Topic}) {
+		t.Errorf("it sees topics %v %v", names, err)
+	}
+	groups, err := bergen.ListGroups(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, g := range groups.Groups() {
+		if !strings.HasPrefix(g, b.GroupPrefix) {
+			t.Errorf("it sees group %s", g)
+		}
+	}
+}
+
+func begin(ctx context.Context, cl *kgo.Client) error {
+	_, _, err := cl.ProducerID(ctx)
+	return err
+}
+
+func resourceErr(rs kadm.ResourceConfigs, err error) error {
+	if err == nil {
+		err = rs[0].Err
+	}
+	return err
+}
+
+// rotation: a new login beside the old one, and the old one taken back.
+func (s *secured) rotation(t *testing.T, b web.IssuedKafkaCredential) {
+	ctx := s.ctx
+	extra := s.issue(bergen, bergens)
+	next, err := s.logins.Issue(ctx, bergen, bergens, extra.Name, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.logins.List(ctx, bergens)
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%v %v", list, err)
+	}
+	for _, c := range list {
+		if !c.InUse || (c.Ends != nil) != (c.Name == extra.Name) || c.IssuedBy != bergen.Actor() {
+			t.Errorf("%+v", c)
+		}
+	}
+	if fmt.Sprintf("%+v", list) == "" || strings.Contains(fmt.Sprintf("%+v", list), next.Password) {
+		t.Error("the list tells a password")
+	}
+	for _, l := range []web.IssuedKafkaCredential{b, extra, next} {
+		if rs, err := kadm.NewClient(s.client(l)).ListStartOffsets(ctx, l.Topic); errors.Join(err, rs.Error()) != nil {
+			t.Errorf("%s: %v %v", l.Name, err, rs.Error())
+		}
+	}
+	// One at once, on a connection that is open.
+	open := s.client(next)
+	if rs, err := kadm.NewClient(open).ListStartOffsets(ctx, next.Topic); errors.Join(err, rs.Error()) != nil {
+		t.Fatal(err, rs.Error())
+	}
+	for _, c := range []access.Resource{arendals, properties} {
+		var p *web.Problem
+		if err := s.logins.Revoke(ctx, arendal, c, next.Name); !errors.As(err, &p) || p.Status != 404 {
+			t.Errorf("another's login is revoked: %v", err)
+		}
+	}
+	if err := s.logins.Revoke(ctx, bergen, bergens, next.Name); err != nil {
+		t.Fatal(err)
+	}
+	if rs, err := kadm.NewClient(open).ListStartOffsets(ctx, next.Topic); !errors.Is(errors.Join(err, rs.Error()), kerr.TopicAuthorizationFailed) {
+		t.Errorf("a revoked login still serves: %v %v", err, rs.Error())
+	}
+	if err := s.client(next, kgo.RequestRetries(0)).Ping(ctx); err == nil {
+		t.Error("a revoked login logs in")
+	}
+	// Every secret has been told once and stands nowhere.
+	for _, l := range []web.IssuedKafkaCredential{b, extra, next} {
+		if strings.Contains(s.run("registry", "log", "--json", "--config", s.broker), l.Password) {
+			t.Error("a password stands in the registry")
+		}
+	}
+	for range mostCredentials - 2 {
+		s.issue(bergen, bergens)
+	}
+	var p *web.Problem
+	if _, err := s.logins.Issue(ctx, bergen, bergens, "", 0); !errors.As(err, &p) || p.Status != 409 {
+		t.Errorf("one more than the most: %v", err)
+	}
+	if _, err := s.logins.Issue(ctx, arendal, bergens, "", 0); !errors.As(err, &p) || p.Status != 409 {
+		t.Errorf("a login for another's mailbox: %v", err)
+	}
+}
+
+// taken: what registry apply takes away binds when it returns, for a consumer that
+// is in a poll loop; and what a running instance finds over is over.
+func (s *secured) taken(t *testing.T, b, a web.IssuedKafkaCredential, publisher *providers.Publisher, more []providers.Event) {
+	ctx := s.ctx
+	reader := s.client(b, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{b.Topic: {0: kgo.NewOffset().AtEnd()}}), kgo.FetchMaxWait(time.Second))
+	polled := make(chan error, 1)
+	go func() {
+		for {
+			f := reader.PollFetches(ctx)
+			if err := f.Err(); err != nil {
+				polled <- err
+				return
+			}
+		}
+	}()
+	suspend := func(text string) string {
+		return strings.Replace(text, "id: bergen-eiendomsskatt\norganisation: \"964338531\"", "id: bergen-eiendomsskatt\nsuspended: true\norganisation: \"964338531\"", 1)
+	}
+	dry := s.run("registry", "apply", "-f", s.demo(suspend), "--actor", "test", "--config", s.broker, "--dry-run")
+	if !strings.Contains(dry, "remove  User:"+b.Username+" may READ TOPIC "+b.Topic) {
+		t.Errorf("the plan does not tell:\n%s", dry)
+	}
+	s.apply(suspend)
+	// At once, for a request that comes now; and for the one that waits, when it comes back.
+	if rs, err := kadm.NewClient(s.client(b)).ListStartOffsets(ctx, b.Topic); !errors.Is(errors.Join(err, rs.Error()), kerr.TopicAuthorizationFailed) {
+		t.Errorf("a suspended mailbox can be read: %v %v", err, rs.Error())
+	}
+	if err := <-polled; !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		t.Errorf("the reader was told %v", err)
+	}
+	if err := publisher.Publish(ctx, more...); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.logins.List(ctx, bergens); err != nil || list[0].InUse || !strings.Contains(list[0].WhyNotNow, "suspended") {
+		t.Errorf("%+v %v", list, err)
+	}
+	if err := s.receiver(a).Receive(ctx, func(context.Context, consumers.Delivery) error { return consumers.ErrStop }); !errors.Is(err, consumers.ErrNoMailbox) {
+		t.Errorf("%v", err)
+	}
+	// Back, with the same secret.
+	s.apply(nil)
+	if rs, err := kadm.NewClient(s.client(b)).ListStartOffsets(ctx, b.Topic); errors.Join(err, rs.Error()) != nil {
+		t.Errorf("the mailbox is open again, and cannot be read: %v %v", err, rs.Error())
+	}
+	// An agreement that ends takes the login with it.
+	ended := func(text string) string {
+		at := strings.Index(text, "id: arendal-eiendomsskatt")
+		return text[:at] + strings.Replace(text[at:], "status: active", "status: ended", 1)
+	}
+	s.apply(ended)
+	if err := s.client(a, kgo.RequestRetries(0)).Ping(ctx); err == nil {
+		t.Error("the login of an ended agreement serves")
+	}
+	if log := s.run("registry", "log", "--json", "--config", s.broker); !strings.Contains(log, "agreement arendal-eiendomsskatt has ended") {
+		t.Error("the log does not tell why a login ended")
+	}
+	if out := s.run("kafka", "acl", "--config", s.broker); strings.Contains(out, "add ") || strings.Contains(out, "remove ") || !strings.Contains(out, a.Name+" is over") {
+		t.Errorf("still to do:\n%s", out)
+	}
+	// A running instance hears of a change that no command made.
+	if _, err := s.node.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
+		return st.Link(time.Now(), "test", registry.EndCredential(b.Name, time.Now(), "a test"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(s.client(b))
+	for {
+		rs, err := adm.ListStartOffsets(ctx, b.Topic)
+		if err = errors.Join(err, rs.Error()); errors.Is(err, kerr.TopicAuthorizationFailed) {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal("a running instance does not follow the registry")
+		}
+	}
+}
+
+// exactly: the broker was refused nothing, and everything on its list was asked for,
+// but for what is needed seldom.
+func (s *secured) exactly(t *testing.T) {
+	allowed, denied := s.cluster.Questions(t)
+	own := "User:" + securedUser
+	for q := range denied {
+		if q.Principal == own {
+			t.Errorf("the broker was refused: %v", q)
+		}
+	}
+	for _, a := range s.cfg.BrokerACLs(securedUser, s.cfg.Flow.Group) {
+		used := false
+		for q := range allowed {
+			named := q.Name == a.Name || a.Pattern == kmsg.ACLResourcePatternTypePrefixed && strings.HasPrefix(q.Name, a.Name)
+			used = used || q.Principal == own && q.Operation == a.Operation.String() && named &&
+				strings.EqualFold(strings.ReplaceAll(a.Resource.String(), "_", ""), q.Resource)
+		}
+		seldom := a.Operation == kmsg.ACLOperationAlterConfigs || // where settings have changed
+			a.Name == "__transaction_state" || // where Kafka lost the end of a transaction
+			a.Name == "p.source." && a.Operation == kmsg.ACLOperationWrite // where providers publish over HTTP
+		if !used && !seldom {
+			t.Errorf("it is on the list, and nothing asks for it: %v", a)
+		}
+	}
+}
