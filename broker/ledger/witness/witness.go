@@ -281,6 +281,17 @@ func (w *Witness) line(l *watched, at int64) ([]byte, error) {
 	if l.cosigned != nil && l.latest == at {
 		return l.cosigned, nil // the same second, the same bytes
 	}
+	if l.cosigned == nil && at > l.head.Time {
+		// The first since the start, of a head that was written down before. Whether
+		// it was ever cosigned is not known: if not, this is the first time that
+		// anybody sees, and so the one that must outlive a crash.
+		next := l.head
+		next.Time = at
+		if err := w.save(next.checkpoint.Origin, next); err != nil {
+			return nil, err
+		}
+		l.head = next
+	}
 	text := l.head.Note[:strings.LastIndex(l.head.Note, "\n\n")+1]
 	both, err := note.Sign(&note.Note{Text: text}, w.cosigner.At(time.Unix(at, 0)))
 	if err != nil {

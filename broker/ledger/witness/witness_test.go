@@ -245,6 +245,27 @@ func TestClockThatGoesBack(t *testing.T) {
 	}
 }
 
+// A head can be written down and the witness end before anybody has its signature.
+// The first that leaves, after a restart, is the one whose time must be remembered.
+func TestFirstCosignatureAfterARestart(t *testing.T) {
+	l, tr := newLog("log.example"), grown(9)
+	skey, _ := newKey("witness.example")
+	now := time.Unix(2_000_000_000, 0)
+	c := Config{Key: skey, Store: newMemory(must(ledger.VKey(skey))), Logs: []Log{l.log()}, Now: func() time.Time { return now }}
+	add(t, must(New(c)), l.request(tr, 3, 0), 200) // which nobody received
+	for _, first := range []func(*Witness){
+		func(w *Witness) { add(t, w, l.request(tr, 3, 3), 200) },
+		func(w *Witness) { must(w.Head("log.example")) },
+	} {
+		now = now.Add(7 * time.Second)
+		first(must(New(c)))
+		now = now.Add(-3 * time.Second)
+		add(t, must(New(c)), l.request(tr, 5, 3), 500)
+		now = now.Add(3 * time.Second)
+	}
+	add(t, must(New(c)), l.request(tr, 5, 3), 200)
+}
+
 func TestWitnessesThatCannotBe(t *testing.T) {
 	l := newLog("log.example")
 	skey, _ := newKey("witness.example")
