@@ -200,7 +200,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status", "issuer"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status", "issuer", "way"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {
