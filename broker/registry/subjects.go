@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"datafordeler/broker"
 )
@@ -309,3 +311,46 @@ func (s *State) caseOpen(sub broker.SubscriptionID, id broker.CaseID) (open brok
 
 // Subjects is how many have been listed.
 func (s *State) Subjects() int { return s.subjects.rows.len() }
+
+// ConsentsDue are the consents of one consumer, dataset and purpose that end within
+// a span of time.
+type ConsentsDue struct {
+	Consumer broker.OrgNumber
+	Dataset  broker.DatasetID
+	Purpose  broker.Purpose
+	Count    int64
+	First    time.Time // when the first of them ends
+}
+
+// ConsentsEnding counts the consents that are in force at from and end before to or
+// then, by consumer, dataset and purpose, in that order. It looks at every consent.
+func (s *State) ConsentsEnding(from, to time.Time) []ConsentsDue {
+	u := &s.subjects
+	t := &u.consents
+	all := make([]ConsentsDue, len(t.groups))
+	for i := range t.rows.len() {
+		r := t.rows.at(uint32(i))
+		end := u.times.time(r.to)
+		if w := u.times.time(r.withdrawn); !w.IsZero() && (end.IsZero() || w.Before(end)) {
+			end = w
+		}
+		if end.IsZero() || !end.After(from) || end.After(to) || u.times.time(r.from).After(from) {
+			continue
+		}
+		g := &all[r.group]
+		if g.Count++; g.Count == 1 || end.Before(g.First) {
+			g.First = end
+		}
+	}
+	out := all[:0]
+	for i, g := range all {
+		if g.Count > 0 {
+			g.Consumer, g.Dataset, g.Purpose = t.groups[i].consumer, t.groups[i].dataset, t.groups[i].purpose
+			out = append(out, g)
+		}
+	}
+	slices.SortFunc(out, func(a, b ConsentsDue) int {
+		return cmp.Or(cmp.Compare(a.Consumer, b.Consumer), cmp.Compare(a.Dataset, b.Dataset), cmp.Compare(a.Purpose, b.Purpose))
+	})
+	return out
+}

@@ -72,6 +72,7 @@ func (q *Query) mark() [8]byte {
 	}
 	b = appendString(b, q.Package)
 	b = binary.AppendVarint(b, int64(q.Version))
+	b = appendString(b, q.Party)
 	sum := sha256.Sum256(b)
 	return [8]byte(sum[:8])
 }
@@ -89,7 +90,7 @@ func (q *Query) cursor(k key) string {
 
 // place reads the query's cursor.
 func (q *Query) place() (key, error) {
-	bad := func(why string) (key, error) { return key{}, fmt.Errorf("%w: cursor: %s", ErrQuery, why) }
+	bad := func(why string) (key, error) { return key{}, fmt.Errorf("%w: %s", ErrCursor, why) }
 	if len(q.Cursor) > 100 {
 		return bad("it is none of this program's")
 	}
@@ -98,7 +99,7 @@ func (q *Query) place() (key, error) {
 	case err != nil || len(b) < 17:
 		return bad("it is none of this program's")
 	case b[0] != cursorVersion:
-		return bad("it is of another version of this program: begin again without it")
+		return key{}, fmt.Errorf("%w: begin again without it", ErrOldCursor)
 	case [8]byte(b[1:9]) != q.mark():
 		return bad("it is of another query: begin again without it")
 	}

@@ -295,6 +295,7 @@ func matches(q *Query, h *Hit) bool {
 		(q.Record == nil || q.Record.Dataset == d.Position.Dataset && q.Record.Partition == d.Position.Partition && q.Record.Offset == d.Position.Offset) &&
 		(q.Subscription == "" || d.Subscription == q.Subscription) && (q.Agreement == "" || d.Agreement == q.Agreement) &&
 		(q.Consumer == "" || h.Parties.Consumer == q.Consumer) && (q.Provider == "" || h.Parties.Provider == q.Provider) && (q.Supplier == "" || h.Parties.Supplier == q.Supplier) &&
+		(q.Party == "" || h.Parties.Provider == q.Party || h.Parties.Consumer == q.Party || h.Parties.Supplier == q.Party) &&
 		(q.Dataset == "" || d.Position.Dataset == q.Dataset) && (q.Basis == "" || slices.Contains(d.Outcome.Bases, q.Basis)) &&
 		(q.Verdict == AnyVerdict || (q.Verdict == Permits) == d.Outcome.Permit) && (q.Reason == "" || slices.Contains(d.Outcome.Reasons, q.Reason)) &&
 		(q.From.IsZero() || !d.Time.Before(q.From)) && (q.To.IsZero() || d.Time.Before(q.To)) &&

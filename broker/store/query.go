@@ -57,10 +57,12 @@ type Query struct {
 	Consumer     broker.OrgNumber
 	Provider     broker.OrgNumber
 	Supplier     broker.OrgNumber
-	Dataset      broker.DatasetID
-	Basis        broker.LegalBasisID // any of those that the outcome names
-	Verdict      Verdict
-	Reason       broker.Reason // any of a denial's reasons
+	// Party is an organisation that must be provider, consumer or supplier.
+	Party   broker.OrgNumber
+	Dataset broker.DatasetID
+	Basis   broker.LegalBasisID // any of those that the outcome names
+	Verdict Verdict
+	Reason  broker.Reason // any of a denial's reasons
 	// From and To bound the time of the decision: From ≤ time < To. Zero: open.
 	From, To time.Time
 	Kind     broker.DecisionKind // 0: any

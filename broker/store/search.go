@@ -163,13 +163,14 @@ func (f *finder) resolve() bool {
 			return false
 		}
 	}
-	if q.Subscription == "" && q.Agreement == "" && q.Consumer == "" && q.Provider == "" && q.Supplier == "" &&
+	if q.Subscription == "" && q.Agreement == "" && q.Consumer == "" && q.Provider == "" && q.Supplier == "" && q.Party == "" &&
 		q.Basis == "" && q.Reason == "" && q.Verdict == AnyVerdict && q.Shielded == Either && q.Package == "" {
 		return true
 	}
 	return f.d.allow(&f.answers, func(a *agreement) bool {
 		return (q.Agreement == "" || a.name == q.Agreement) && (q.Consumer == "" || a.Consumer == q.Consumer) &&
-			(q.Provider == "" || a.Provider == q.Provider) && (q.Supplier == "" || a.Supplier == q.Supplier)
+			(q.Provider == "" || a.Provider == q.Provider) && (q.Supplier == "" || a.Supplier == q.Supplier) &&
+			(q.Party == "" || a.Provider == q.Party || a.Consumer == q.Party || a.Supplier == q.Party)
 	}, func(o *outcome) bool {
 		return (q.Verdict == AnyVerdict || (q.Verdict == Permits) == o.Permit) && (q.Shielded == Either || (q.Shielded == Only) == o.shielded) &&
 			(q.Package == "" || o.pack.ID == q.Package && (q.Version == 0 || o.pack.Version == q.Version)) &&

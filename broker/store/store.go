@@ -21,6 +21,10 @@ var (
 	ErrParties = errors.New("store: the parties of an agreement are not known")
 	// ErrQuery: the question cannot be answered as it stands; the caller's fault.
 	ErrQuery = errors.New("store: query")
+	// ErrCursor is an ErrQuery: the cursor is not one, or is of another query.
+	ErrCursor = fmt.Errorf("%w: cursor", ErrQuery)
+	// ErrOldCursor is an ErrCursor: it is of another version of this program.
+	ErrOldCursor = fmt.Errorf("%w: it is of another version of this program", ErrCursor)
 )
 
 // Store is a read model. Its methods may be called at the same time; Applies
