@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"datafordeler/broker/flow/evidence"
@@ -24,10 +25,10 @@ func auditCommand() command {
        datafordeler audit export --out DIR
        datafordeler audit status [--json]
        datafordeler audit search [filters] [--from T] [--to T] [--limit N] [--cursor C] [--json|--csv]
-       datafordeler audit subject --kind KIND --actor NAME --reason TEXT [--from T] [--to T] [--json|--csv] < id
-       datafordeler audit coverage --dataset D [--from T] [--to T] [--json]
-       datafordeler audit fields [--agreement A] [--from T] [--to T] [--json]
-       datafordeler audit expiring [--days 90] [--json]
+       datafordeler audit subject --kind KIND --actor NAME --reason TEXT [--from T] [--to T] [--limit N] [--cursor C] [--json|--csv] < id
+       datafordeler audit coverage --dataset D [--from T] [--to T] [--json|--csv]
+       datafordeler audit fields [--agreement A] [--from T] [--to T] [--json|--csv]
+       datafordeler audit expiring [--days 90] [--json|--csv]
 
 Every decision stands in the ledger: a log whose signed heads make it impossible
 to change, drop or add one unseen.
@@ -60,14 +61,15 @@ subject finds what was decided on one person, organisation or property (--kind).
 identifier is read from standard input and hashed here, under the key of each month;
 months whose key was destroyed are named: they cannot be searched. That --actor
 asked, for --reason, is written to the registry's log before the answer is shown:
-without the identifier.
+without the identifier. What follows the first 1000 comes with --cursor, and is
+logged again.
 coverage accounts for every record: published = rejected + repeated + out of every
 scope + in some scope, and decisions = permits + denials, for each partition. The
 exit code is 1 where it does not balance.
 fields sets what was agreed against what was delivered, for each agreement and
 version of its rights package; 1 where something was delivered and not agreed.
 expiring lists what ends or is due for review: agreements, legal bases, rights
-packages, delegations.
+packages, delegations; and how many consents, by consumer, dataset and purpose.
 
 Whom to trust:
   --key VKEY|FILE      the ledger's public key. Without it, the key that the
@@ -91,24 +93,39 @@ Examples:
 
 Exit codes: 0 all is well, 1 a fault, nothing found or --strict not content, 2 flags.
 `,
-		run: func(ctx context.Context, std stdio, args []string) error {
-			verbs := map[string]func(context.Context, stdio, []string) error{
-				"verify": auditVerify, "prove": auditProve, "check": auditCheck, "explain": auditExplain, "export": auditExport, "status": auditStatus,
-				"search": auditSearch, "subject": auditSubject, "coverage": auditCoverage, "fields": auditFields, "expiring": auditExpiring,
-			}
-			if len(args) == 0 {
-				return usagef("what? verify, prove, check, explain, export, status, search, subject, coverage, fields or expiring")
-			}
-			if args[0] == "-h" || args[0] == "--help" {
-				return flag.ErrHelp
-			}
-			verb, ok := verbs[args[0]]
-			if !ok {
-				return usagef("no verb%s: verify, prove, check, explain, export, status, search, subject, coverage, fields or expiring", quoted(args[0]))
-			}
-			return verb(ctx, std, args[1:])
-		},
+		run: func(ctx context.Context, std stdio, args []string) error { return dispatch(ctx, std, auditVerbs, args) },
 	}
+}
+
+var auditVerbs = []verb{
+	{"verify", auditVerify}, {"prove", auditProve}, {"check", auditCheck}, {"explain", auditExplain}, {"export", auditExport}, {"status", auditStatus},
+	{"search", auditSearch}, {"subject", auditSubject}, {"coverage", auditCoverage}, {"fields", auditFields}, {"expiring", auditExpiring},
+}
+
+// verb is the second word of a command.
+type verb struct {
+	name string
+	run  func(context.Context, stdio, []string) error
+}
+
+// dispatch runs the verb that is asked for.
+func dispatch(ctx context.Context, std stdio, verbs []verb, args []string) error {
+	names := make([]string, len(verbs))
+	for i, v := range verbs {
+		names[i] = v.name
+	}
+	known := strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+	switch {
+	case len(args) == 0:
+		return usagef("what? %s", known)
+	case args[0] == "-h" || args[0] == "--help":
+		return flag.ErrHelp
+	}
+	i := slices.Index(names, args[0])
+	if i < 0 {
+		return usagef("no verb%s: %s", quoted(args[0]), known)
+	}
+	return verbs[i].run(ctx, std, args[1:])
 }
 
 // trustFlags are whom the one who asks trusts.

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/audit"
 	"datafordeler/broker/keys"
 	"datafordeler/broker/registry"
 	"datafordeler/broker/store"
@@ -17,36 +17,22 @@ import (
 func auditSubject(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("audit subject")
 	where := placeFlags(fs)
-	flags := &searchFlags{}
-	flags.declareWindow(fs)
-	kind := fs.String("kind", "", "")
-	actor := fs.String("actor", "", "")
-	reason := fs.String("reason", "", "")
+	q := audit.SubjectQuestion{}
+	span, form := declareSpan(fs), declareForm(fs)
+	fs.StringVar((*string)(&q.Kind), "kind", "", "")
+	fs.StringVar(&q.Actor, "actor", "", "")
+	fs.StringVar(&q.Reason, "reason", "", "")
+	fs.IntVar(&q.Limit, "limit", store.MaxLimit, "")
+	fs.StringVar(&q.Cursor, "cursor", "", "")
+	fs.BoolVar(&q.Oldest, "oldest", false, "")
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
-	of := broker.SubjectKind(*kind)
-	if of != broker.Person && of != broker.OrganisationSubject && of != broker.PropertySubject {
-		return usagef("--kind: want person, organisation or property")
-	}
-	if *actor == "" {
+	if q.Actor == "" {
 		return usagef("--actor is missing: who asks? It stands in the registry's log")
 	}
-	if strings.TrimSpace(*reason) == "" {
+	if strings.TrimSpace(q.Reason) == "" {
 		return usagef("--reason is missing: why is this subject looked up? It stands in the registry's log")
-	}
-	if flags.q.Cursor != "" {
-		return usagef("--cursor: all that is found is printed at once, so that a lookup is logged once")
-	}
-	flags.dataset, flags.partition, flags.offset = "", -1, -1
-	limit := flags.q.Limit
-	flags.q.Limit = store.MaxLimit
-	q, err := flags.query()
-	if err != nil {
-		return err
-	}
-	if limit != store.DefaultLimit {
-		return usagef("--limit: all that is found is printed; bound it with --from and --to")
 	}
 	listed, err := readIDs(std.in)
 	if err != nil {
@@ -55,59 +41,42 @@ func auditSubject(ctx context.Context, std stdio, args []string) error {
 	if len(listed) != 1 {
 		return usagef("standard input: want one identifier, and there are %d", len(listed))
 	}
-	ids, err := subjectsOf(&broker.Dataset{Subject: broker.SubjectRule{Kind: of}}, listed)
+	ids, err := subjectsOf(&broker.Dataset{Subject: broker.SubjectRule{Kind: q.Kind}}, listed)
 	if err != nil {
 		return err
 	}
-	n, err := where.open(ctx, std, true)
+	q.ID = audit.NewIdentifier(ids[0])
+	desk, err := openDeskWith(ctx, std, where, true, span, form)
 	if err != nil {
 		return err
 	}
-	defer n.close()
-	var destroyed []string
-	if q.Subjects, destroyed, err = n.pseudonyms(n.ring.Subject(of, ids[0]), time.Now()); err != nil {
-		return err
-	}
-	s, err := n.openStore(ctx, std)
+	defer desk.close()
+	q.From, q.To = span.begin, span.end
+	a, err := desk.Subject(ctx, q)
 	if err != nil {
+		return flagFault(err)
+	}
+	if err := printHits(std, form, a.Page); err != nil {
 		return err
 	}
-	defer s.Close()
-	var all store.Page
-	for {
-		page, err := s.Search(ctx, q)
-		if err != nil {
-			return err
-		}
-		all.Hits = append(all.Hits, page.Hits...)
-		if q.Cursor = page.Next; q.Cursor == "" {
-			break
-		}
-	}
-	// First it is in the log that somebody asked; only then they have the answer.
-	lookup := registry.SubjectLookup{Reason: strings.TrimSpace(*reason), Periods: len(q.Subjects), Found: int64(len(all.Hits))}
-	rev, err := n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
-		events, err := st.Link(time.Now(), *actor, registry.LookUpSubject(lookup))
-		if err != nil {
-			return nil, usageError{err}
-		}
-		var refused *registry.RefusedError
-		if err := st.Check(events[0]); errors.As(err, &refused) {
-			return nil, usageError{err}
-		}
-		return events, nil
-	})
-	if err != nil {
-		return fmt.Errorf("the lookup could not be logged, so nothing is shown: %w", err)
-	}
-	if err := flags.print(std, all); err != nil {
-		return err
-	}
-	fmt.Fprintf(std.err, "%d decisions in %d months; that %s asked is logged at revision %d of the registry\n", lookup.Found, lookup.Periods, *actor, rev)
-	if len(destroyed) > 0 {
-		fmt.Fprintf(std.err, "not searchable any more, since the keys of their pseudonyms were destroyed: %s\n", strings.Join(destroyed, " "))
+	fmt.Fprintf(std.err, "%d decisions in %d months; that %s asked is logged at revision %d of the registry\n", len(a.Page.Hits), a.Periods, q.Actor, a.Revision)
+	if len(a.Destroyed) > 0 {
+		fmt.Fprintf(std.err, "not searchable any more, since the keys of their pseudonyms were destroyed: %s\n", strings.Join(a.Destroyed, " "))
 	}
 	return nil
+}
+
+// Pseudonyms hashes a subject's identifier here, for audit.Subjects.
+func (n *node) Pseudonyms(kind broker.SubjectKind, id string, now time.Time) ([]broker.Pseudonym, []string, error) {
+	ids, err := subjectsOf(&broker.Dataset{Subject: broker.SubjectRule{Kind: kind}}, []listedID{{id, 1}})
+	if err != nil {
+		why := "not an organisation number: want nine digits whose check digit fits"
+		if kind == broker.Person {
+			why = "not a national identity number: want eleven digits whose check digits fit"
+		}
+		return nil, nil, &audit.SubjectError{Why: why}
+	}
+	return n.pseudonyms(n.ring.Subject(kind, ids[0]), now)
 }
 
 // pseudonyms are a subject's in every month until now whose key stands; the months

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/audit"
 	"datafordeler/broker/flow/evidence"
 	"datafordeler/broker/ledger"
 	"datafordeler/broker/ledger/archive"
@@ -379,7 +380,7 @@ func auditCheck(_ context.Context, std stdio, args []string) error {
 	}
 	if d := checked.Decision; d != nil {
 		fmt.Fprintf(std.out, "%s  %s/%d@%d  %s  %s  %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition, d.Position.Offset,
-			outcomeWord(d), d.Subscription, because(d))
+			audit.OutcomeWord(d), d.Subscription, because(d))
 	}
 	if own {
 		fmt.Fprintf(std.out, "The key is the one that the proof itself names, %s: compare it with the one that its operator gives out, or give that with --key.\n", vkeyOf(policy))

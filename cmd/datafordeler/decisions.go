@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/audit"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/flow"
-	"datafordeler/broker/registry"
-	"datafordeler/policy"
 )
 
 func decisionsCommand() command {
@@ -61,7 +60,7 @@ func (f *decisionFilter) matches(d *broker.Decision) bool {
 		f.offset >= 0 && d.Position.Offset != f.offset ||
 		!f.event.IsZero() && d.Event != f.event ||
 		f.subscription != "" && d.Subscription != f.subscription ||
-		f.outcome != "" && f.outcome != outcomeWord(d) {
+		f.outcome != "" && f.outcome != audit.OutcomeWord(d) {
 		return false
 	}
 	if f.reason == "" {
@@ -73,55 +72,6 @@ func (f *decisionFilter) matches(d *broker.Decision) bool {
 		}
 	}
 	return false
-}
-
-func outcomeWord(d *broker.Decision) string {
-	if d.Outcome.Permit {
-		return "permit"
-	}
-	return "deny"
-}
-
-// decisionJSON is a decision as the command prints it.
-type decisionJSON struct {
-	ID           broker.DecisionID     `json:"id"`
-	Kind         string                `json:"kind"`
-	Dataset      broker.DatasetID      `json:"dataset"`
-	TopicID      broker.Digest         `json:"topic_id"`
-	Partition    int32                 `json:"partition"`
-	Offset       int64                 `json:"offset"`
-	Event        broker.EventHash      `json:"event"`
-	Record       string                `json:"record"`
-	Subscription broker.SubscriptionID `json:"subscription"`
-	Agreement    broker.AgreementID    `json:"agreement"`
-	Outcome      string                `json:"outcome"`
-	Reasons      []broker.Reason       `json:"reasons,omitempty"`
-	Bases        []broker.LegalBasisID `json:"bases,omitempty"`
-	Package      broker.PackageRef     `json:"package"`
-	Fields       []broker.Pointer      `json:"fields,omitempty"`
-	Shielded     bool                  `json:"shielded,omitempty"`
-	Delivery     *broker.DeliveryID    `json:"delivery,omitempty"`
-	Policy       string                `json:"policy"`
-	Revision     broker.Revision       `json:"revision"`
-	Time         time.Time             `json:"time"`
-	Subject      *broker.Pseudonym     `json:"subject,omitempty"`
-	Period       string                `json:"period"`
-}
-
-func toJSON(d *broker.Decision) decisionJSON {
-	j := decisionJSON{
-		ID: d.ID, Kind: d.Kind.String(), Dataset: d.Position.Dataset, TopicID: d.Position.TopicID, Partition: d.Position.Partition,
-		Offset: d.Position.Offset, Event: d.Event, Record: d.RecordKind.String(), Subscription: d.Subscription, Agreement: d.Agreement,
-		Outcome: outcomeWord(d), Reasons: d.Outcome.Reasons, Bases: d.Outcome.Bases, Package: d.Package, Fields: d.Fields,
-		Shielded: d.Shielded, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time, Period: d.Period,
-	}
-	if d.Outcome.Permit {
-		j.Delivery = &d.Delivery
-	}
-	if !d.Subject.IsZero() {
-		j.Subject = &d.Subject
-	}
-	return j
 }
 
 var errEnough = errors.New("enough")
@@ -179,12 +129,12 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 		}
 		found++
 		if *asJSON {
-			if err := printJSON(out, toJSON(d), false); err != nil {
+			if err := printJSON(out, audit.NewDecision(d), false); err != nil {
 				return err
 			}
 		} else {
 			fmt.Fprintf(out, "%s  %s/%d@%d  %-6s %-24s %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition,
-				d.Position.Offset, outcomeWord(d), d.Subscription, because(d))
+				d.Position.Offset, audit.OutcomeWord(d), d.Subscription, because(d))
 		}
 		if *limit > 0 && found == *limit {
 			return errEnough
@@ -229,30 +179,8 @@ func lookup(value []byte, offset int64, fn func(*broker.Decision) error) (fate s
 
 // knows refuses a filter that names what is not registered: it would match
 // nothing, and look like an answer.
-func (n *node) knows(f decisionFilter) (err error) {
-	var active *registry.Policy
-	n.control.View(func(st *registry.State) {
-		switch {
-		case f.dataset != "" && st.Dataset(f.dataset) == nil:
-			err = usagef("--dataset: no dataset %q is registered; see: datafordeler registry get dataset", f.dataset)
-		case f.subscription != "" && st.Terms(f.subscription) == nil:
-			err = usagef("--subscription: no subscription %q is registered; see: datafordeler registry get subscription", f.subscription)
-		}
-		active = st.Policy()
-	})
-	if err != nil || f.reason == "" || active == nil {
-		return err
-	}
-	engine, err := policy.Compile(policy.Bundle{Modules: active.Modules})
-	if err != nil {
-		return err
-	}
-	for _, r := range engine.Reasons() {
-		if r.Code == f.reason {
-			return nil
-		}
-	}
-	return usagef("--reason: the active policy has no reason %q; see: datafordeler policy show", f.reason)
+func (n *node) knows(f decisionFilter) error {
+	return flagFault((&audit.Desk{Control: n.control}).Knows(f.dataset, f.subscription, f.reason))
 }
 
 // because is the short why of a decision.
