@@ -28,6 +28,11 @@ const requestIDHeader = "Request-Id"
 // body asks Server.Allow itself.
 type Rule struct {
 	Action access.Action
+	// Or lets in a caller who may do that instead, on nothing in particular.
+	Or access.Action
+	// Query is true where dataset, agreement and subscription may stand in the query
+	// too, as filters, and the caller must be entitled to those that do.
+	Query bool
 	// Public lets everybody in, with no token. Why says for what reason.
 	Public bool
 	Why    string
@@ -97,6 +102,9 @@ func (s *Server) declare(op *huma.Operation, rule Rule) {
 		op.Security = []map[string][]string{}
 	} else {
 		op.Extensions["x-datafordeler-action"] = string(rule.Action)
+		if rule.Or != "" {
+			op.Extensions["x-datafordeler-or"] = string(rule.Or)
+		}
 		op.Security = []map[string][]string{{"token": {}}}
 	}
 	s.gate.rules[op.Method+" "+op.Path] = rule
@@ -199,12 +207,22 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, rule Rule) (acces
 	if err := limited429(w, s.clients, who, now); err != nil {
 		return c, err
 	}
-	return c, s.guard.Allow(r.Context(), c, rule.Action, access.Resource{
-		Dataset:      broker.DatasetID(r.PathValue("dataset")),
+	named := r.PathValue
+	if rule.Query {
+		named = r.URL.Query().Get
+	}
+	err = s.guard.Allow(r.Context(), c, rule.Action, access.Resource{
+		Dataset:      broker.DatasetID(named("dataset")),
 		Mailbox:      broker.MailboxID(r.PathValue("mailbox")),
-		Agreement:    broker.AgreementID(r.PathValue("agreement")),
-		Subscription: broker.SubscriptionID(r.PathValue("subscription")),
+		Agreement:    broker.AgreementID(named("agreement")),
+		Subscription: broker.SubscriptionID(named("subscription")),
 	})
+	if _, refused := errors.AsType[*access.Refusal](err); refused && rule.Or != "" {
+		if s.guard.Allow(r.Context(), c, rule.Or, access.Resource{}) == nil {
+			return c, nil
+		}
+	}
+	return c, err
 }
 
 func limited429(w http.ResponseWriter, l *limiter, client string, now time.Time) error {

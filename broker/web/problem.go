@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"datafordeler/broker/access"
+	"datafordeler/broker/audit"
 )
 
 // Problem is an error as RFC 9457 has it. It never repeats what the caller sent,
@@ -54,7 +56,11 @@ var problems = sync.OnceFunc(func() {
 			case err == nil:
 			case errors.As(err, &d):
 				detail := d.ErrorDetail() // its value is left out: it may be a person's number
-				p.Faults = append(p.Faults, &Fault{Message: detail.Message, Location: detail.Location})
+				where := detail.Location
+				if audit.ElevenDigits(where) { // a parameter may be called anything
+					where, _, _ = strings.Cut(where, ".")
+				}
+				p.Faults = append(p.Faults, &Fault{Message: detail.Message, Location: where})
 			default:
 				p.Faults = append(p.Faults, &Fault{Message: err.Error()})
 			}
