@@ -27,7 +27,7 @@ type Control interface {
 // Ledger proves decisions.
 type Ledger interface {
 	// Prove finds a decision in the ledger, with its proof where a head that counts
-	// covers it. ErrNotFound: it is not there.
+	// covers it. ErrNotYet: it is in no entry yet.
 	Prove(ctx context.Context, h *store.Hit) (*Proven, error)
 }
 
@@ -71,6 +71,9 @@ func (e *QuestionError) Error() string {
 	}
 	return e.Field + ": " + e.Why
 }
+
+// ErrNotYet is that a decision was made, and no entry of the ledger has it yet.
+var ErrNotYet = errors.New("the decision is in no entry of the ledger yet; ask again after some seconds")
 
 // ErrNotFound is that there is no such thing, or none that the asker may know of.
 var ErrNotFound = errors.New("there is no such decision among those that you may see")

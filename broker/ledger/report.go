@@ -40,6 +40,10 @@ type Report struct {
 	// the entries that are under no checkpoint that counts.
 	Awaiting, Uncovered int64
 
+	// State is what to go on from another time; nil unless all that was read fits and
+	// is under a checkpoint that counts.
+	State *State
+
 	// Fault is the first fault; nil when there is none.
 	Fault *Fault
 

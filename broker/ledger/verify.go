@@ -22,6 +22,9 @@ type Verifier struct {
 	// Known are signed checkpoints of this log that the verifier saw before, or
 	// that another one showed: the log must still be the one that they are of.
 	Known [][]byte
+	// From, if set, is where an earlier run ended: the source begins there, and so
+	// does what the report counts.
+	From *State
 	// Workers hash and read lines side by side; 0 is one for each core.
 	Workers int
 	// Progress, if set, is called after each entry with how many entries and
@@ -55,12 +58,17 @@ func (v *Verifier) Run(ctx context.Context, src Source) (*Report, error) {
 	if err := f.know(v.Known); err != nil {
 		return f.end(err)
 	}
+	if v.From != nil {
+		if err := f.resume(v.From); err != nil {
+			return f.end(err)
+		}
+	}
 	workers := v.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &reading{ctx: ctx, order: make(chan *chunk, 4*workers), jobs: make(chan *chunk, 4*workers), free: make(chan *chunk, 4*workers)}
+	r := &reading{ctx: ctx, first: f.tree.Size(), order: make(chan *chunk, 4*workers), jobs: make(chan *chunk, 4*workers), free: make(chan *chunk, 4*workers)}
 	for range cap(r.free) {
 		r.free <- newChunk()
 	}
@@ -87,13 +95,14 @@ func (v *Verifier) Run(ctx context.Context, src Source) (*Report, error) {
 // to one goroutine; fold hands chunks back through free.
 type reading struct {
 	ctx               context.Context
+	first             int64 // the number of the source's first entry
 	order, jobs, free chan *chunk
 }
 
 func (r *reading) entries(src Source) {
 	defer close(r.order)
 	defer close(r.jobs)
-	for n := int64(0); ; n++ {
+	for n := r.first; ; n++ {
 		line, err := src.Entry()
 		if errors.Is(err, io.EOF) {
 			return
@@ -464,7 +473,10 @@ func (f *folding) end(err error) (*Report, error) {
 	r := f.report
 	r.Ranges = f.sequence.Ranges()
 	r.Revision = f.sequence.Revision()
-	r.Uncovered = r.Entries - r.Counted.Size
+	r.Uncovered = f.tree.Size() - r.Counted.Size
+	if err == nil {
+		r.State = f.state()
+	}
 	if x, ok := errors.AsType[*Fault](err); ok {
 		r.Fault = x
 		return r, x

@@ -1,13 +1,9 @@
 package web
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -51,7 +47,7 @@ func (s *Server) RegisterAudit(desk *audit.Desk) {
 
 	op = get("explainDecision", "/audit/decisions/{decision}", "Why was this decided", "On which law and agreement, who answers for it, by which policy, which fields left, "+
 		"and whether it stands under a signed head of the ledger: all of it as it was when it was decided. A supplier names the agreement too."+own)
-	op.Errors = append(op.Errors, 404)
+	op.Errors = append(op.Errors, 404, 409)
 	Register(s, op, parties, a.explain)
 
 	op = get("proveDecision", "/audit/decisions/{decision}/proof", "The proof of a decision", "The file that `datafordeler audit check` verifies with nothing but the ledger's public key. "+
@@ -145,6 +141,8 @@ func told(err error) error {
 		return p
 	case errors.Is(err, audit.ErrNotFound):
 		return NewProblem(http.StatusNotFound, audit.ErrNotFound.Error())
+	case errors.Is(err, audit.ErrNotYet):
+		return NewProblem(http.StatusConflict, audit.ErrNotYet.Error())
 	case errors.Is(err, store.ErrOldCursor):
 		return NewProblem(http.StatusGone, "the cursor is of another version of the broker; begin again without it")
 	case errors.Is(err, store.ErrRebuild), errors.Is(err, store.ErrNewer):
@@ -193,54 +191,10 @@ func (w *Window) times() (from, to time.Time, err error) {
 	return q.From, q.To, err
 }
 
-// Format is how an answer is written.
-type Format struct {
-	Format string `query:"format" enum:"json,csv" doc:"json unless Accept says text/csv"`
-	Accept string `header:"Accept" hidden:"true"`
-}
-
-// csv reports whether a table is wanted. The query says it before the header does.
-func (f *Format) csv() bool {
-	if f.Format != "" {
-		return f.Format == "csv"
-	}
-	return prefers(f.Accept, "text/csv", "application/json")
-}
-
-// prefers reports whether an Accept header names one type, and rather than another.
-func prefers(accept, one, other string) bool {
-	weight := func(of string) float64 {
-		best := 0.0
-		for part := range strings.SplitSeq(accept, ",") {
-			t, params, err := mime.ParseMediaType(part)
-			if err != nil || t != of {
-				continue
-			}
-			q := 1.0
-			if text, ok := params["q"]; ok {
-				if q, err = strconv.ParseFloat(text, 64); err != nil {
-					continue
-				}
-			}
-			best = max(best, q)
-		}
-		return best
-	}
-	return weight(one) > weight(other)
-}
-
 // DecisionsPage is a page of decisions.
 type DecisionsPage struct {
 	Decisions []audit.Hit `json:"decisions"`
 	Next      string      `json:"next,omitempty" doc:"cursor to what follows; without it there is no more"`
-}
-
-// SubjectAnswer is a page of what was decided on a subject.
-type SubjectAnswer struct {
-	DecisionsPage
-	Months    int             `json:"months" doc:"how many months were searched"`
-	Destroyed []string        `json:"destroyed,omitempty" doc:"months that cannot be searched any more, since their keys were destroyed"`
-	Revision  broker.Revision `json:"revision" doc:"of the registry's log, where it stands that the caller asked"`
 }
 
 // CoverageAnswer accounts for a dataset's records.
@@ -257,42 +211,6 @@ type FieldsAnswer struct {
 // ExpiringAnswer is what falls due, the earliest first.
 type ExpiringAnswer struct {
 	Due []audit.Due `json:"due"`
-}
-
-// tabular documents an answer that comes as JSON or CSV.
-func tabular(s *Server, op *huma.Operation, of reflect.Type) {
-	schema := s.api.OpenAPI().Components.Schemas.Schema(of, true, "")
-	op.Responses = map[string]*huma.Response{"200": {
-		Description: "the answer", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}, "text/csv": {Schema: &huma.Schema{Type: "string"}}},
-		Headers: map[string]*huma.Param{"Link": {Description: "the next page, rel=\"next\", where there is one", Schema: &huma.Schema{Type: "string"}}},
-	}}
-}
-
-// table is an answer in rows.
-type table struct {
-	columns []string
-	rows    func(write func([]string))
-}
-
-// write answers with the JSON of body, or with the table.
-func (f *Format) write(body any, t table, name string) *huma.StreamResponse {
-	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		ctx.SetHeader("Vary", "Accept")
-		w := bufio.NewWriterSize(ctx.BodyWriter(), 32<<10)
-		defer w.Flush()
-		if !f.csv() {
-			ctx.SetHeader("Content-Type", "application/json")
-			enc := json.NewEncoder(w)
-			enc.SetEscapeHTML(false)
-			_ = enc.Encode(body) // who asked is gone
-			return
-		}
-		ctx.SetHeader("Content-Type", "text/csv; charset=utf-8; header=present")
-		ctx.SetHeader("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name+".csv"))
-		out := audit.NewTable(w, t.columns)
-		t.rows(out.Row)
-		_ = out.Flush()
-	}}
 }
 
 func hitRows(hits []audit.Hit) table {
@@ -342,16 +260,6 @@ func (a *auditing) search(ctx context.Context, in *filters) (*huma.StreamRespons
 	next := in.address.Query()
 	next.Set("cursor", page.Next)
 	return linked(out, "/audit/decisions?"+next.Encode()), nil
-}
-
-// linked names the next page in the header.
-func linked(out *huma.StreamResponse, next string) *huma.StreamResponse {
-	write := out.Body
-	out.Body = func(ctx huma.Context) {
-		ctx.SetHeader("Link", "<"+next+`>; rel="next"`)
-		write(ctx)
-	}
-	return out
 }
 
 // Named names a decision, and what narrows the caller's view of it.
@@ -553,56 +461,4 @@ func (a *auditing) expiring(ctx context.Context, in *expiringIn) (*huma.StreamRe
 			write(all[i].Row())
 		}
 	}}, "expiring"), nil
-}
-
-type subjectIn struct {
-	Format
-	Body struct {
-		Kind       string `json:"kind" enum:"person,organisation,property" doc:"what the identifier is of"`
-		Identifier string `json:"identifier" minLength:"1" maxLength:"64" doc:"the national identity number, organisation number or property's id"`
-		Reason     string `json:"reason" minLength:"1" maxLength:"500" doc:"why it is asked; it stands in the registry's log"`
-		From       string `json:"from,omitempty" doc:"not before this time"`
-		To         string `json:"to,omitempty" doc:"before this time"`
-		Order      string `json:"order,omitempty" enum:"newest,oldest" doc:"which comes first; newest"`
-		Limit      int    `json:"limit,omitempty" minimum:"1" maximum:"1000" default:"100" doc:"the most decisions on a page"`
-		Cursor     string `json:"cursor,omitempty" maxLength:"100" doc:"next of the page before, with the same body"`
-	}
-}
-
-func (a *auditing) subject(ctx context.Context, in *subjectIn) (*huma.StreamResponse, error) {
-	b := &in.Body
-	q := audit.SubjectQuestion{Kind: broker.SubjectKind(b.Kind), ID: audit.NewIdentifier(b.Identifier), Actor: CallerOf(ctx).Actor(), Reason: b.Reason,
-		Oldest: b.Order == "oldest", Limit: b.Limit, Cursor: b.Cursor}
-	b.Identifier = ""
-	if q.Limit == 0 {
-		q.Limit = store.DefaultLimit
-	}
-	var err error
-	if q.From, q.To, err = (&Window{b.From, b.To}).times(); err != nil {
-		return nil, inBody(told(err))
-	}
-	found, err := a.desk.Subject(ctx, q)
-	if err != nil {
-		return nil, inBody(told(err))
-	}
-	hits := newHits(&found.Page)
-	out := in.write(SubjectAnswer{DecisionsPage{hits, found.Page.Next}, found.Periods, found.Destroyed, found.Revision}, hitRows(hits), "subject")
-	if found.Page.Next != "" {
-		write := out.Body
-		out.Body = func(ctx huma.Context) {
-			ctx.SetHeader("Next-Cursor", found.Page.Next) // a table has no other place for it
-			write(ctx)
-		}
-	}
-	return out, nil
-}
-
-// inBody says that what is at fault stands in the body.
-func inBody(err error) error {
-	if p, ok := errors.AsType[*Problem](err); ok {
-		for _, f := range p.Faults {
-			f.Location = strings.Replace(f.Location, "query.", "body.", 1)
-		}
-	}
-	return err
 }

@@ -85,9 +85,10 @@ func (s *Server) Handle(op huma.Operation, rule Rule, handler func(http.Response
 	s.gate.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		if err := handler(w, r); err != nil {
 			p := s.failed(r.Context(), op, err)
-			if a, ok := w.(*answer); !ok || a.status == 0 {
-				writeProblem(w, p)
+			if a, ok := w.(*answer); ok && a.status != 0 {
+				panic(http.ErrAbortHandler)
 			}
+			writeProblem(w, p)
 		}
 	})
 }
@@ -148,7 +149,8 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 		s.metrics.InFlight.Inc()
 		defer func() {
 			s.metrics.InFlight.Dec()
-			if thrown := recover(); thrown != nil && thrown != http.ErrAbortHandler {
+			thrown := recover()
+			if thrown != nil && thrown != http.ErrAbortHandler {
 				s.log.Error("a request failed: a mistake in the program", "operation", pattern, "request", request, "err", fmt.Sprint(thrown))
 				if a.status == 0 {
 					writeProblem(a, problemOf(errors.New("panic")))
@@ -161,6 +163,9 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 			s.metrics.Seconds.WithLabelValues(pattern).Observe(took.Seconds())
 			s.log.LogAttrs(r.Context(), slog.LevelDebug, "request", slog.String("operation", pattern), slog.String("request", request),
 				slog.Int("status", a.status), slog.Duration("took", took), slog.String("caller", caller.Actor()))
+			if thrown == http.ErrAbortHandler {
+				panic(thrown) // the connection is cut, so that nobody takes half an answer for all of it
+			}
 		}()
 		if err != nil {
 			p := problemOf(err)

@@ -426,7 +426,7 @@ func (j *publishJob) judge(index int, in *incoming) item {
 	}
 	about := out.key
 	if about == "" {
-		about = subjectIn(&j.payload, j.subject)
+		about = subjectOf(&j.payload, j.subject)
 	}
 	e := SourceEvent{Dataset: j.id, Place: []byte(out.id), Headers: out.headers, Value: out.value}
 	order := "id " + out.id

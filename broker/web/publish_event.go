@@ -264,9 +264,9 @@ func validName(s string) bool {
 	return true
 }
 
-// subjectIn reads what the payload is about, where the dataset says: the first
+// subjectOf reads what the payload is about, where the dataset says: the first
 // place that has a value.
-func subjectIn(doc *jsondoc.Doc, at jsondoc.Path) (subject string) {
+func subjectOf(doc *jsondoc.Doc, at jsondoc.Path) (subject string) {
 	if len(at) == 0 || doc.Len() == 0 {
 		return ""
 	}

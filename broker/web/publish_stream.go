@@ -23,7 +23,7 @@ func (d *publisher) stream(job *publishJob, body *pacedBody, w http.ResponseWrit
 	// HTTP/1.1 lets a server answer while the request goes on; Go's asks to be told.
 	_ = rc.EnableFullDuplex()
 	w.Header().Set("Content-Type", mediaNDJSON)
-	in := &lines{r: bufio.NewReaderSize(body, 256<<10), most: d.largestLine()}
+	in := &lineReader{r: bufio.NewReaderSize(body, 256<<10), most: d.largestLine()}
 	var (
 		out    = bufio.NewWriterSize(w, 32<<10)
 		total  Results
@@ -85,7 +85,7 @@ func (d *publisher) stream(job *publishJob, body *pacedBody, w http.ResponseWrit
 
 // chunk reads and judges what has come, up to a bound; at least one line, unless
 // reading ends. next is the place of the first line that it did not take.
-func (d *publisher) chunk(job *publishJob, in *lines) (items []item, next int, err error) {
+func (d *publisher) chunk(job *publishJob, in *lineReader) (items []item, next int, err error) {
 	size := 0
 	for {
 		line, long, err := in.next()
@@ -108,15 +108,15 @@ func (d *publisher) chunk(job *publishJob, in *lines) (items []item, next int, e
 	}
 }
 
-// lines are those of a stream.
-type lines struct {
+// lineReader reads the lines of a stream.
+type lineReader struct {
 	r    *bufio.Reader
 	most int
 	n    int // lines taken
 }
 
 // next is a line as its own copy. One that is too long is read to its end and not kept.
-func (l *lines) next() (line []byte, long bool, err error) {
+func (l *lineReader) next() (line []byte, long bool, err error) {
 	for {
 		part, err := l.r.ReadSlice('\n')
 		if long = long || len(line)+len(part) > l.most; long {
@@ -131,7 +131,7 @@ func (l *lines) next() (line []byte, long bool, err error) {
 }
 
 // another reports whether a whole line has come already.
-func (l *lines) another() bool {
+func (l *lineReader) another() bool {
 	have, _ := l.r.Peek(l.r.Buffered())
 	return bytes.IndexByte(have, '\n') >= 0
 }

@@ -8,6 +8,7 @@ import (
 
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
+	"datafordeler/broker/store"
 	"datafordeler/broker/web"
 	"datafordeler/policy"
 )
@@ -19,13 +20,15 @@ type doors struct {
 	broker *flow.Broker
 	server *web.Server        // nil where api.listen is ""
 	guard  *access.Gatekeeper // likewise
+	read   *store.Store       // the read model that questions are asked of; nil where there is none
 
 	more []prometheus.Collector
 	ends []func() // when the server has closed
 }
 
-// newDoors makes the HTTP API of an instance; open starts it.
-func (n *node) newDoors(b *flow.Broker, kafkaAccess *kafkaAccess) (*doors, error) {
+// newDoors makes the HTTP API of an instance; open starts it. Without a book there
+// is nothing to read of the ledger.
+func (n *node) newDoors(b *flow.Broker, book *book, lists *kafkaAccess) (*doors, error) {
 	d := &doors{node: n, broker: b}
 	if n.cfg.API.Listen == "" {
 		return d, nil
@@ -39,7 +42,7 @@ func (n *node) newDoors(b *flow.Broker, kafkaAccess *kafkaAccess) (*doors, error
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
-	d.server.RegisterKafkaCredentials(&kafkaCredentials{kafkaAccess, n.cfg.Config})
+	d.server.RegisterKafkaCredentials(&kafkaCredentials{lists, n.cfg.Config})
 	for _, add := range []func() ([]prometheus.Collector, func(), error){d.addFeeds, d.addPublishing} {
 		more, end, err := add()
 		if err != nil {
@@ -49,6 +52,10 @@ func (n *node) newDoors(b *flow.Broker, kafkaAccess *kafkaAccess) (*doors, error
 		d.more, d.ends = append(d.more, more...), append(d.ends, end)
 	}
 	d.ends = append(d.ends, d.addRejections())
+	if err := d.registerAudit(n.life, book); err != nil {
+		d.close()
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -81,6 +88,11 @@ func (d *doors) close() {
 		end()
 	}
 	d.guard.Close()
+	if d.read != nil {
+		if err := d.read.Close(); err != nil {
+			d.node.log.Warn("closing the read model", "err", err)
+		}
+	}
 }
 
 // version is the program's own, as the build names it.

@@ -76,7 +76,7 @@ func newAPIRig(t *testing.T) *apiRig {
 	if err := n.ensureTopics(ctx); err != nil {
 		t.Fatal(err)
 	}
-	d, err := n.newDoors(n.newBroker(nil), nil)
+	d, err := n.newDoors(n.newBroker(nil), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,9 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("audit verify")
 	where, trust := placeFlags(fs), declareTrust(fs)
 	asJSON, strict := fs.Bool("json", false, ""), fs.Bool("strict", false, "")
+	var over remoteFlags
+	fs.StringVar(&over.token, "token-file", "", "")
+	fs.StringVar(&over.state, "state", "", "")
 	dir, args := leading(args)
 	if err := parse(fs, args, 0, 1); err != nil {
 		return err
@@ -36,13 +39,22 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 	var policy *ledger.Policy
 	var own bool
 	var total int64
+	var far *remoteLedger // where a broker is asked over HTTP
+	isURL := strings.Contains(dir, "://")
+	if !isURL && (over.token != "" || over.state != "") {
+		return usagef("--token-file and --state are for a broker's address: audit verify https://…")
+	}
 	switch {
 	case dir != "" && (*where.data != "" || *where.config != ""):
 		return usagef("a directory, --data and --config exclude each other")
-	case dir != "":
-		if strings.Contains(dir, "://") {
-			return usagef("a broker is not read over HTTP yet: give --config or --data, or an export's directory")
+	case isURL:
+		var err error
+		if far, err = over.open(ctx, dir, trust); err != nil {
+			return err
 		}
+		defer far.close()
+		src, policy = far.src, far.policy
+	case dir != "":
 		a, err := archive.Open(os.DirFS(dir))
 		if err != nil {
 			return fmt.Errorf("%s is not an export that can be read: %w", dir, err)
@@ -69,6 +81,9 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 	bar := newProgress(std.err)
 	stop := bar.watch(func() string {
 		of := ""
+		if far != nil && far.size > 0 {
+			return fmt.Sprintf("verified %s · %s decisions", share(entries.Load(), far.size-far.begin()), thousands(decisions.Load()))
+		}
 		if total > 0 {
 			of = fmt.Sprintf(" of %s", thousands(total))
 		}
@@ -76,6 +91,9 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 	})
 	begun := time.Now()
 	v := ledger.Verifier{Policy: policy, Progress: func(e, d int64) { entries.Store(e); decisions.Store(d) }}
+	if far != nil {
+		v.Known, v.From = far.known, far.from
+	}
 	report, err := v.Run(ctx, src)
 	rest := int64(0)
 	if live, ok := src.(*evidence.Source); ok && err == nil {
@@ -85,6 +103,9 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 		}
 	}
 	stop()
+	if far != nil && err == nil {
+		err = far.keep(report)
+	}
 	if report == nil {
 		return err
 	}
@@ -105,6 +126,9 @@ func auditVerify(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	_, unmoved := errors.AsType[strictError](err)
+	if far != nil && far.from != nil {
+		fmt.Fprintf(std.out, "%s entries were verified before; what follows is of those since.\n", thousands(far.from.Size))
+	}
 	printReport(std.out, report, policy, own, took, err == nil || unmoved)
 	if rest > 0 {
 		fmt.Fprintf(std.out, "%s records of decisions are in no entry yet: they come within seconds, or see what the sequencer's log says.\n", thousands(rest))

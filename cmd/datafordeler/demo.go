@@ -134,7 +134,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	read := n.newFollowing()
-	doors, err := n.newDoors(d.broker, nil) // the embedded engine has no access lists
+	doors, err := n.newDoors(d.broker, book, nil) // the embedded engine has no access lists
 	if err != nil {
 		book.ledger.Close()
 		return err

@@ -84,7 +84,7 @@ func serve(ctx context.Context, std stdio, args []string) error {
 		book.ledger.Close()
 		return err
 	}
-	api, err := n.newDoors(b, lists)
+	api, err := n.newDoors(b, book, lists)
 	if err != nil {
 		book.ledger.Close()
 		return err

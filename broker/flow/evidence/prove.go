@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,6 +22,9 @@ import (
 // position and the subscription.
 type Wanted struct {
 	ID broker.DecisionID // zero: by what follows
+	// At is where its batch stands in the topic of decisions, where that is known:
+	// then no other is read.
+	At *ledger.Place
 
 	Dataset      broker.DatasetID
 	Partition    int32
@@ -30,6 +34,9 @@ type Wanted struct {
 
 // may says whether a batch may hold the decision.
 func (w *Wanted) may(b *ledger.Batch) bool {
+	if w.At != nil {
+		return b.At == *w.At
+	}
 	if !w.ID.IsZero() {
 		return b.Decisions > 0
 	}
@@ -206,10 +213,29 @@ func one(ctx context.Context, engine *kafka.Engine, p partition, offset int64) (
 
 // Export copies a broker's ledger, as far as it stands, to whoever keeps it.
 func Export(src *Source, entry, line, head func([]byte) error) error {
+	if err := ExportEntries(src, math.MaxInt64, entry, line); err != nil {
+		return err
+	}
 	for {
+		h, err := src.Checkpoint()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = head(h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ExportEntries copies so many entries, or all that there are.
+func ExportEntries(src *Source, most int64, entry, line func([]byte) error) error {
+	for range most {
 		e, err := src.Entry()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err == nil {
 			err = entry(e)
@@ -224,16 +250,5 @@ func Export(src *Source, entry, line, head func([]byte) error) error {
 			return err
 		}
 	}
-	for {
-		h, err := src.Checkpoint()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = head(h)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return nil
 }

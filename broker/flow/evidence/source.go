@@ -93,6 +93,43 @@ func (s *Source) Close() {
 	}
 }
 
+// Skip passes over entries from the beginning, without reading the records that they
+// name. What Unnamed counts begins after them. io.EOF: there are fewer.
+func (s *Source) Skip(entries int64) error {
+	control, decisions := int64(0), map[int32]int64{}
+	for range entries {
+		r, err := s.entries.read(s.ctx)
+		if err != nil {
+			return err
+		}
+		e, err := ledger.ParseEntry(r.Value)
+		if err != nil {
+			return err
+		}
+		if e.Type == ledger.ControlEntry {
+			control = e.Control.Last + 1
+		} else {
+			decisions[e.Batch.At.Partition] = e.Batch.At.Offset + 1
+		}
+	}
+	for number, from := range decisions {
+		t, err := openTail(s.engine, partition{s.topics.Decisions(), number}, from, s.ends[s.topics.Decisions()][number])
+		if err != nil {
+			return err
+		}
+		s.decisions[number] = t
+	}
+	if control == 0 {
+		return nil
+	}
+	t, err := openTail(s.engine, partition{s.topics.Control(), 0}, control, s.ends[s.topics.Control()][0])
+	if err == nil {
+		s.control.close()
+		s.control = t
+	}
+	return err
+}
+
 // Entry is the next entry's line.
 func (s *Source) Entry() ([]byte, error) {
 	r, err := s.entries.read(s.ctx)
