@@ -87,6 +87,7 @@ func New(o Options) *Server {
 	}
 	s.api = humago.New(s.gate, config)
 	s.registerSelf()
+	s.registerDocs()
 	return s
 }
 
