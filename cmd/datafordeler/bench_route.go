@@ -22,18 +22,23 @@ import (
 // benchResult is what --json prints: medians over the rounds, in records a
 // second, and their ratios.
 type benchResult struct {
-	Raw             float64      `json:"raw_rps"`
-	Governed        float64      `json:"governed_rps"`
-	Ratio           float64      `json:"ratio"` // governed to raw
-	Naive           float64      `json:"naive_rps"`
-	GovernedVsNaive float64      `json:"governed_vs_naive"`
-	Rounds          []benchRound `json:"rounds"`
-	Records         int          `json:"records"`
-	NaiveRecords    int          `json:"naive_records"`
-	RecordBytes     int64        `json:"record_bytes"` // an average payload
-	Subscriptions   int          `json:"subscriptions"`
-	Fanout          int          `json:"fanout"`
-	ConsentShare    float64      `json:"consent_share"`
+	Raw             float64 `json:"raw_rps"`
+	Governed        float64 `json:"governed_rps"`
+	Ratio           float64 `json:"ratio"` // governed to raw
+	Naive           float64 `json:"naive_rps"`
+	GovernedVsNaive float64 `json:"governed_vs_naive"`
+	// Cost is what a record takes of a processor, in microseconds, in this process:
+	// with the embedded engine the engine too. Less than the rates it depends on
+	// what else the machine does.
+	RawCost       float64      `json:"raw_cpu_us"`
+	GovernedCost  float64      `json:"governed_cpu_us"`
+	Rounds        []benchRound `json:"rounds"`
+	Records       int          `json:"records"`
+	NaiveRecords  int          `json:"naive_records"`
+	RecordBytes   int64        `json:"record_bytes"` // an average payload
+	Subscriptions int          `json:"subscriptions"`
+	Fanout        int          `json:"fanout"`
+	ConsentShare  float64      `json:"consent_share"`
 	machine
 	Sessions int      `json:"sessions"` // of each way: members of its group
 	Ways     []string `json:"ways"`
@@ -51,6 +56,10 @@ type benchRound struct {
 	GovernedVsNaive float64 `json:"governed_vs_naive"`
 	Transactions    int64   `json:"governed_transactions"`
 	RawTransactions int64   `json:"raw_transactions"`
+	RawCost         float64 `json:"raw_cpu_us"`
+	GovernedCost    float64 `json:"governed_cpu_us"`
+	RawBusy         float64 `json:"raw_busy_cpus"` // how many processors were at work
+	GovernedBusy    float64 `json:"governed_busy_cpus"`
 }
 
 // over is a ratio, 0 where a way was left out.
@@ -111,10 +120,10 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	res := benchResult{Records: f.scenario.Records, NaiveRecords: *naiveRecords, RecordBytes: r.bytes / int64(f.scenario.Records), Subscriptions: f.scenario.Subscriptions,
 		Fanout: f.scenario.Fanout, ConsentShare: f.scenario.ConsentShare, machine: r.machine(), Sessions: ways.copy.Sessions, Ways: chosen}
 	// Each round as it is known: a long run that is ended has told what it saw.
-	fmt.Fprintf(r.out, "%8s %12s %12s %12s %14s %16s\n", "", "raw/s", "governed/s", "naive/s", "governed/raw", "governed/naive")
+	fmt.Fprintf(r.out, "%8s %12s %12s %12s %14s %16s %10s %10s\n", "", "raw/s", "governed/s", "naive/s", "governed/raw", "governed/naive", "raw µs", "gov. µs")
 	row := func(name string, b benchRound) {
 		r.progress.end()
-		fmt.Fprintf(r.out, "%8s %12s %12s %12s %14.3f %16.1f\n", name, thousands(int64(b.Raw)), thousands(int64(b.Governed)), thousands(int64(b.Naive)), b.Ratio, b.GovernedVsNaive)
+		fmt.Fprintf(r.out, "%8s %12s %12s %12s %14.3f %16.1f %10.2f %10.2f\n", name, thousands(int64(b.Raw)), thousands(int64(b.Governed)), thousands(int64(b.Naive)), b.Ratio, b.GovernedVsNaive, b.RawCost, b.GovernedCost)
 	}
 	for i := range *rounds {
 		if err := ways.fresh(ctx); err != nil {
@@ -122,19 +131,19 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 		}
 		var round benchRound
 		for _, w := range []struct {
-			name string
-			rate *float64
-			run  func(context.Context, string, *bench.Progress) error
+			name             string
+			rate, cost, busy *float64
+			run              func(context.Context, string, *bench.Progress) error
 		}{
-			{"raw", &round.Raw, func(ctx context.Context, group string, p *bench.Progress) (err error) {
+			{"raw", &round.Raw, &round.RawCost, &round.RawBusy, func(ctx context.Context, group string, p *bench.Progress) (err error) {
 				round.RawTransactions, err = ways.raw(ctx, group, p)
 				return err
 			}},
-			{"governed", &round.Governed, func(ctx context.Context, group string, p *bench.Progress) (err error) {
+			{"governed", &round.Governed, &round.GovernedCost, &round.GovernedBusy, func(ctx context.Context, group string, p *bench.Progress) (err error) {
 				round.Transactions, err = ways.governed(ctx, group, p)
 				return err
 			}},
-			{"naive", &round.Naive, ways.naive},
+			{"naive", &round.Naive, new(float64), new(float64), ways.naive},
 		} {
 			if !slices.Contains(chosen, w.name) {
 				continue
@@ -142,11 +151,11 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 			step = fmt.Sprintf("round %d of %d, %s", i+1, *rounds, w.name)
 			r.progress.count.Store(0)
 			runtime.GC() // one way's garbage is not to be collected on another's time
-			var p bench.Progress
+			p := bench.Progress{Processor: processorTime}
 			if err := w.run(ctx, w.name+"-"+strconv.Itoa(i), &p); err != nil {
 				return fmt.Errorf("%s: %w", step, err)
 			}
-			*w.rate = p.Rate()
+			*w.rate, *w.cost, *w.busy = p.Rate(), p.Cost(), p.Busy()
 		}
 		round.Ratio, round.GovernedVsNaive = over(round.Governed, round.Raw), over(round.Governed, round.Naive)
 		if i == 0 {
@@ -166,6 +175,8 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	}
 	res.Raw = median(res.Rounds, func(b benchRound) float64 { return b.Raw })
 	res.Governed = median(res.Rounds, func(b benchRound) float64 { return b.Governed })
+	res.RawCost = median(res.Rounds, func(b benchRound) float64 { return b.RawCost })
+	res.GovernedCost = median(res.Rounds, func(b benchRound) float64 { return b.GovernedCost })
 	res.Naive = median(res.Rounds, func(b benchRound) float64 { return b.Naive })
 	res.Ratio, res.GovernedVsNaive = over(res.Governed, res.Raw), over(res.Governed, res.Naive)
 	res.Seconds = time.Since(begun).Seconds()
@@ -173,7 +184,7 @@ func benchRoute(ctx context.Context, std stdio, args []string) error {
 	if f.json {
 		return json.NewEncoder(std.out).Encode(res)
 	}
-	row("median", benchRound{Raw: res.Raw, Governed: res.Governed, Naive: res.Naive, Ratio: res.Ratio, GovernedVsNaive: res.GovernedVsNaive})
+	row("median", benchRound{Raw: res.Raw, Governed: res.Governed, Naive: res.Naive, Ratio: res.Ratio, GovernedVsNaive: res.GovernedVsNaive, RawCost: res.RawCost, GovernedCost: res.GovernedCost})
 	fmt.Fprintf(std.out, "bytes for each record read: %s\n", sizesText(res))
 	_, err = fmt.Fprintf(std.out, "%s records of %d bytes, %s subscriptions, fan-out %d, consent share %.2f; %s engine, %d sessions, %d CPUs, %s, %.0f s\n",
 		thousands(int64(res.Records)), res.RecordBytes, thousands(int64(res.Subscriptions)), res.Fanout, res.ConsentShare, res.Engine, res.Sessions, res.CPUs, res.Go, res.Seconds)

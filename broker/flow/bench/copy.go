@@ -283,16 +283,27 @@ func Raw(target string, partitions int32, fanout int) func(context.Context, []kg
 // What counts are the records between the two: joining a group and warming up
 // are not throughput.
 type Progress struct {
-	first, last time.Time
-	begun, done int64
+	// Processor, where set, is what this process has used of the processors.
+	Processor func() time.Duration
+
+	first, last         time.Time
+	usedFirst, usedLast time.Duration
+	begun, done         int64
 }
 
 // Begin counts from now, instead of from the first commit, unless it has begun:
 // for a way so slow that joining and warming up are nothing beside it.
 func (p *Progress) Begin() {
 	if p.first.IsZero() {
-		p.first = time.Now()
+		p.first, p.usedFirst = time.Now(), p.used()
 	}
+}
+
+func (p *Progress) used() time.Duration {
+	if p.Processor == nil {
+		return 0
+	}
+	return p.Processor()
 }
 
 // Committed notes that n records have been committed by now.
@@ -300,9 +311,9 @@ func (p *Progress) Committed(n int64) {
 	if n == p.done {
 		return
 	}
-	p.last = time.Now()
+	p.last, p.usedLast = time.Now(), p.used()
 	if p.first.IsZero() {
-		p.first, p.begun = p.last, n
+		p.first, p.usedFirst, p.begun = p.last, p.usedLast, n
 	}
 	p.done = n
 }
@@ -311,6 +322,23 @@ func (p *Progress) Committed(n int64) {
 func (p *Progress) Rate() float64 {
 	if d := p.last.Sub(p.first).Seconds(); d > 0 {
 		return float64(p.done-p.begun) / d
+	}
+	return 0
+}
+
+// Cost is the processor time of a record, in microseconds, by all that this
+// process does; 0 where it was not to be known.
+func (p *Progress) Cost() float64 {
+	if n := p.done - p.begun; n > 0 {
+		return float64((p.usedLast - p.usedFirst).Nanoseconds()) / 1e3 / float64(n)
+	}
+	return 0
+}
+
+// Busy is how many processors were at work, on average.
+func (p *Progress) Busy() float64 {
+	if d := p.last.Sub(p.first); d > 0 {
+		return float64(p.usedLast-p.usedFirst) / float64(d)
 	}
 	return 0
 }
