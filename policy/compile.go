@@ -69,7 +69,41 @@ func (p *Prepared) compile(ctx context.Context) (c *compiled, err error) {
 	if err != nil {
 		return &compiled{why: err.Error()}, nil
 	}
-	return &compiled{program: program, shape: sh, exact: s.exact}, nil
+	return p.engine.programs.one(&compiled{program: program, shape: sh, exact: s.exact}), nil
+}
+
+// programs are what is left of one policy, each kept once. Most subscriptions under
+// the same bases are left the same, and what they share stays in the processor's
+// caches from one record to the next, as a program for each does not.
+type programs struct {
+	mu   sync.Mutex
+	kept map[string]*compiled // by all that it says; guarded by mu
+}
+
+// maxPrograms bounds them, as maxShapes does shapes.
+const maxPrograms = 20_000
+
+// one gives the form that is kept of those that say what c says, or c with that
+// one's program.
+func (s *programs) one(c *compiled) *compiled {
+	p := c.program
+	// Codes and chains are the policy's. What is formatted has no pointers.
+	key := fmt.Sprintf("%d %#v %#v %#v %x %x %#v %x %#v %q",
+		p.words, p.tests, p.cases, p.consents, p.settled, p.all, p.open, p.carried, p.carrying, p.cited)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.kept[key]; have != nil {
+		if have.shape == c.shape {
+			return have
+		}
+		c.program = have.program // in other words the same
+		return c
+	}
+	if s.kept == nil || len(s.kept) >= maxPrograms {
+		s.kept = map[string]*compiled{}
+	}
+	s.kept[key] = c
+	return c
 }
 
 // shapes are what is left of one policy, by the shape of terms. It is safe for any

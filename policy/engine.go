@@ -36,6 +36,8 @@ type Engine struct {
 
 	analysis func() *analysis // made when first asked for
 	shapes   shapes
+	programs programs
+	answers  answers
 }
 
 // Compile makes an engine of a policy, or says what is wrong with it: Rego that
@@ -90,13 +92,16 @@ func (e *Engine) Digest() string { return e.digest }
 // number of goroutines. Its answers do not change; only how fast they come does,
 // when it is compiled.
 type Prepared struct {
-	engine   *Engine
-	terms    *broker.Terms
-	ceiling  bool
-	known    outcomes
-	static   func() (*staticInput, error) // made when first asked for
-	compiled atomic.Pointer[compiled]
-	mu       sync.Mutex // held while compiling
+	// What every record asks for is side by side: records come for one subscription
+	// after another, each of whose memory has long left the processor's caches.
+	compiled   atomic.Pointer[compiled]
+	engine     *Engine
+	attributes int // that the dataset declares
+
+	terms   *broker.Terms
+	ceiling bool
+	static  func() (*staticInput, error) // made when first asked for
+	mu      sync.Mutex                   // held while compiling
 }
 
 // staticInput is what of the input the terms determine, as OPA's own terms.
@@ -111,7 +116,7 @@ func (e *Engine) Prepare(t *broker.Terms) (*Prepared, error) {
 	if err := checkTerms(t); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	p := &Prepared{engine: e, terms: t, ceiling: hasCeiling(t)}
+	p := &Prepared{engine: e, terms: t, attributes: len(t.Dataset.Attributes), ceiling: hasCeiling(t)}
 	p.static = sync.OnceValues(p.readStatic)
 	return p, nil
 }
@@ -145,11 +150,11 @@ func (p *Prepared) Terms() *broker.Terms { return p.terms }
 // not fit the terms, a context that is done (a compiled form does not look at it),
 // an evaluation that fails, an answer that is undefined or not of the agreed form.
 func (p *Prepared) Decide(ctx context.Context, f *broker.Facts, m *Memo) (*broker.Outcome, error) {
-	if err := checkFacts(p.terms, f); err != nil {
+	if err := p.checkFacts(f); err != nil {
 		return nil, p.wrap(err)
 	}
 	if c := p.compiled.Load(); c != nil && c.program != nil {
-		o, err := c.program.decide(f, &p.known)
+		o, err := c.program.decide(f, &p.engine.answers)
 		if err != nil {
 			return nil, p.wrap(err)
 		}
@@ -173,7 +178,7 @@ func (p *Prepared) Decide(ctx context.Context, f *broker.Facts, m *Memo) (*broke
 // DecideFull answers as Decide does, always by full evaluation: the reference that
 // a compiled form is held to. Its errors are Decide's.
 func (p *Prepared) DecideFull(ctx context.Context, f *broker.Facts) (*broker.Outcome, error) {
-	if err := checkFacts(p.terms, f); err != nil {
+	if err := p.checkFacts(f); err != nil {
 		return nil, p.wrap(err)
 	}
 	o, err := p.full(ctx, f)
@@ -211,7 +216,7 @@ func (p *Prepared) full(ctx context.Context, f *broker.Facts) (*broker.Outcome, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", Query, err)
 	}
-	return p.known.same(o), nil
+	return p.engine.answers.same(o), nil
 }
 
 func (p *Prepared) wrap(err error) error {

@@ -177,18 +177,18 @@ func checkTerms(t *broker.Terms) error {
 	return nil
 }
 
-func checkFacts(t *broker.Terms, f *broker.Facts) error {
+func (p *Prepared) checkFacts(f *broker.Facts) error {
 	switch {
 	case f == nil:
 		return errors.New("no facts")
 	case f.Time.IsZero():
 		return errors.New("no time; give the transaction's reading of the clock")
-	case len(f.Attributes) != len(t.Dataset.Attributes):
-		return fmt.Errorf("%d attributes for dataset %s, which declares %d", len(f.Attributes), t.Dataset.ID, len(t.Dataset.Attributes))
+	case len(f.Attributes) != p.attributes:
+		return fmt.Errorf("%d attributes for dataset %s, which declares %d", len(f.Attributes), p.terms.Dataset.ID, p.attributes)
 	}
 	for i := range f.Attributes {
 		if !utf8.ValidString(f.Attributes[i]) {
-			return fmt.Errorf("attribute %q is not UTF-8", t.Dataset.Attributes[i].Name)
+			return fmt.Errorf("attribute %q is not UTF-8", p.terms.Dataset.Attributes[i].Name)
 		}
 	}
 	switch f.Kind {

@@ -10,7 +10,8 @@ import (
 )
 
 // program is what is left of a policy for one subscription's terms, made flat. It
-// is read-only and shared by any number of goroutines.
+// is shared by any number of goroutines, and by all subscriptions for which the same
+// is left: see programs.
 //
 // Each distinct test of the facts has one bit. Tests of an element, a case or a
 // consent, are put to each element in turn, and a group of them that one element
@@ -29,6 +30,7 @@ type program struct {
 	cited    []broker.LegalBasisID
 	codes    []broker.Reason
 	chains   [][]uint64 // of the policy: chain, step: its requirements
+	given    *outcomes  // the one thing that changes
 }
 
 // bitTest is a test with its bit.
@@ -112,7 +114,7 @@ func link(a *analysis, sh *shape, s *shaper, t *broker.Terms) (*program, error) 
 		return nil, fmt.Errorf("%d legal bases; the compiler takes %d", len(t.Bases), maxBases)
 	}
 	l := &linker{
-		p: &program{codes: a.codes, chains: a.chains, all: a.all}, t: t, s: s,
+		p: &program{codes: a.codes, chains: a.chains, all: a.all, given: &outcomes{}}, t: t, s: s,
 		byTest: map[test]int{}, places: make(map[string]int, len(t.Dataset.Attributes)),
 		byElem: [2]map[test]int{{}, {}}, byMask: [2]map[uint64]int{{}, {}},
 	}

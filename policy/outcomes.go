@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"sync"
@@ -9,20 +10,28 @@ import (
 	"datafordeler/broker"
 )
 
-// outcomes are the answers that one Prepared has given, each kept once, so that
-// equal ones are one pointer, whichever way they were found. It is safe for any
-// number of goroutines, and reading takes no lock.
+// outcomes are the answers that one program has given. It is safe for any number of
+// goroutines, and reading takes no lock.
 type outcomes struct {
 	denials atomic.Pointer[map[uint64]*broker.Outcome] // by what is cleared
 	permits atomic.Pointer[map[uint64]*broker.Outcome] // by which bases hold
-
-	mu   sync.Mutex
-	text map[string]*broker.Outcome // by what they say; guarded by mu
+	mu      sync.Mutex                                 // held while one is added
 }
 
 // maxOutcomes bounds what is kept. A policy's answers for one subscription are a
 // few; equal ones beyond the bound are told apart by their pointers, no more.
 const maxOutcomes = 512
+
+// answers are all that one policy has given, each kept once, so that equal ones
+// are one pointer, whichever way they were found.
+type answers struct {
+	mu   sync.Mutex
+	text map[string]*broker.Outcome // by what they say; guarded by mu
+}
+
+// maxAnswers bounds them. Beyond it everything is forgotten: those that are made
+// anew are equal, behind other pointers.
+const maxAnswers = 20_000
 
 // find is the kept answer, or nil.
 func (s *outcomes) find(cleared, holding, all uint64) *broker.Outcome {
@@ -36,19 +45,18 @@ func (s *outcomes) find(cleared, holding, all uint64) *broker.Outcome {
 	return nil
 }
 
-// keep remembers an answer for a compiled form, and gives the one that is kept.
+// keep remembers an answer for a program, and gives the one that is kept.
 func (s *outcomes) keep(cleared, holding, all uint64, o *broker.Outcome) *broker.Outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o = s.one(o)
 	table, key := &s.denials, cleared
 	if cleared == all {
 		table, key = &s.permits, holding
 	}
 	next := map[uint64]*broker.Outcome{}
 	if m := table.Load(); m != nil {
-		if len(*m) >= maxOutcomes {
-			return o
+		if have := (*m)[key]; have != nil || len(*m) >= maxOutcomes {
+			return cmp.Or(have, o)
 		}
 		next = maps.Clone(*m)
 	}
@@ -58,13 +66,7 @@ func (s *outcomes) keep(cleared, holding, all uint64, o *broker.Outcome) *broker
 }
 
 // same gives the kept answer that says what o says.
-func (s *outcomes) same(o *broker.Outcome) *broker.Outcome {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.one(o)
-}
-
-func (s *outcomes) one(o *broker.Outcome) *broker.Outcome {
+func (s *answers) same(o *broker.Outcome) *broker.Outcome {
 	var a [256]byte
 	key := append(a[:0], 0)
 	if o.Permit {
@@ -77,14 +79,14 @@ func (s *outcomes) one(o *broker.Outcome) *broker.Outcome {
 	for _, b := range o.Bases {
 		key = text(key, string(b))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if have := s.text[string(key)]; have != nil {
 		return have
 	}
-	if len(s.text) < maxOutcomes {
-		if s.text == nil {
-			s.text = map[string]*broker.Outcome{}
-		}
-		s.text[string(key)] = o
+	if s.text == nil || len(s.text) >= maxAnswers {
+		s.text = map[string]*broker.Outcome{}
 	}
+	s.text[string(key)] = o
 	return o
 }

@@ -169,18 +169,18 @@ func holds[T int64 | string](op op, a, b T) bool {
 
 // decide answers by the compiled form. What goes wrong here, even a mistake of this
 // package's own, is an error, and the caller denies.
-func (p *program) decide(f *broker.Facts, known *outcomes) (o *broker.Outcome, err error) {
+func (p *program) decide(f *broker.Facts, all *answers) (o *broker.Outcome, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			o, err = nil, fmt.Errorf("the compiled form failed: %v", r)
 		}
 	}()
 	cleared, holding := p.evaluate(f)
-	if o := known.find(cleared, holding, p.all); o != nil {
+	if o := p.given.find(cleared, holding, p.all); o != nil {
 		return o, nil
 	}
 	if o, err = p.answer(cleared, holding); err != nil {
 		return nil, err
 	}
-	return known.keep(cleared, holding, p.all, o), nil
+	return p.given.keep(cleared, holding, p.all, all.same(o)), nil
 }
