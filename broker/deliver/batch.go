@@ -191,6 +191,9 @@ func (b *Batch) Add(row Row, decisions []Decision) {
 	if len(b.open.refs) == blockRows {
 		b.closeBlock()
 	}
+	if !d.ceilings {
+		return
+	}
 	for i := range decisions {
 		if a := &decisions[i].Terms.Agreement; a.Cost.Ceiling > 0 && decisions[i].Outcome.Permit {
 			b.usage[a.ID]++

@@ -20,6 +20,7 @@ import (
 // what the dictionaries take when they are written.
 type dictionaries struct {
 	size     int
+	ceilings bool // some subscription's agreement has one
 	words    []string
 	lists    []listEntry
 	outcomes []outcomeEntry
@@ -55,6 +56,11 @@ type outcomeEntry struct {
 }
 
 type subEntry struct {
+	// One answer that it got, by which most that come again are found, and the set
+	// of just that answer, by its number and one; 0 for none.
+	one      answerKey
+	oneAlone int
+
 	BatchSubscription
 	outcomes []int
 	// alone is the set of just that answer, by its number and one; 0 for none.
@@ -88,6 +94,14 @@ type answerKey struct {
 	shielded bool
 }
 
+func keyOf(x *Decision) answerKey {
+	key := answerKey{terms: x.Terms, outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
+	if len(x.Fields) > 0 {
+		key.fields = &x.Fields[0]
+	}
+	return key
+}
+
 type subAnswer struct {
 	sub int
 	answerKey
@@ -119,7 +133,7 @@ func (d *dictionaries) reset() {
 		clear(s.known)
 		*s = subEntry{outcomes: s.outcomes[:0], alone: s.alone[:0], known: s.known[:0]}
 	}
-	d.size = 0
+	d.size, d.ceilings = 0, false
 	d.words, d.lists, d.outcomes, d.subs, d.answers, d.sets = d.words[:0], d.lists[:0], d.outcomes[:0], d.subs[:0], d.answers[:0], d.sets[:0]
 	d.last, d.grown = -1, d.grown[:0]
 	d.reasons, d.bases, d.fields = kept[broker.Reason]{}, kept[broker.LegalBasisID]{}, kept[broker.Pointer]{}
@@ -146,13 +160,21 @@ func (d *dictionaries) undo() {
 // set numbers the answers of a row.
 func (d *dictionaries) set(decisions []Decision) uint32 {
 	if len(decisions) == 1 {
-		a := d.answer(&decisions[0])
-		alone := d.subs[a.sub].alone
-		if alone[a.outcome] == 0 {
-			d.row = append(d.row[:0], a)
-			alone[a.outcome] = d.addSet(0) + 1
+		x := &decisions[0]
+		key := keyOf(x)
+		if at, ok := d.subAt[x.Terms]; ok {
+			if s := &d.subs[at]; s.oneAlone > 0 && s.one == key {
+				return uint32(s.oneAlone - 1)
+			}
 		}
-		return uint32(alone[a.outcome] - 1)
+		a := d.answer(x)
+		s := &d.subs[a.sub]
+		if s.alone[a.outcome] == 0 {
+			d.row = append(d.row[:0], a)
+			s.alone[a.outcome] = d.addSet(0) + 1
+		}
+		s.one, s.oneAlone = key, s.alone[a.outcome]
+		return uint32(s.oneAlone - 1)
 	}
 	d.row = d.row[:0]
 	for i := range decisions {
@@ -197,10 +219,7 @@ func (d *dictionaries) answer(x *Decision) answer {
 		at = d.sub(x.Terms)
 	}
 	s := &d.subs[at]
-	key := answerKey{terms: x.Terms, outcome: x.Outcome, n: len(x.Fields), shielded: x.Shielded}
-	if len(x.Fields) > 0 {
-		key.fields = &x.Fields[0]
-	}
+	key := keyOf(x)
 	for i := range s.known {
 		if s.known[i].answerKey == key {
 			return answer{at, s.known[i].n}
@@ -229,6 +248,7 @@ func (d *dictionaries) answer(x *Decision) answer {
 
 func (d *dictionaries) sub(t *broker.Terms) int {
 	s := BatchSubscription{ID: t.Subscription.ID, Agreement: t.Agreement.ID, Ceiling: t.Agreement.Cost.Ceiling > 0}
+	d.ceilings = d.ceilings || s.Ceiling
 	at, ok := d.subBy[s]
 	if !ok {
 		at = len(d.subs)
