@@ -33,8 +33,8 @@ func TestProgramsAreSharedWhereTheyAreTheSame(t *testing.T) {
 			b.ID = "another"
 			use(t, b)
 		}, period("2026-01")),
-		"another period":          of(period("2026-10")),
-		"another end of a basis":  of(period("2026-01"), func(t *broker.Terms) { t.Bases[0].Valid.To = noon }),
+		"another period":         of(period("2026-10")),
+		"another end of a basis": of(period("2026-01"), func(t *broker.Terms) { t.Bases[0].Valid.To = noon }),
 		"attributes the other way round": of(period("2026-01"), func(t *broker.Terms) {
 			d := *t.Dataset
 			d.Attributes = []broker.Attribute{d.Attributes[1], d.Attributes[0]}
