@@ -1,6 +1,6 @@
 // Package providers is the SDK for those who publish records: it turns events
-// into CloudEvents (1.0, Kafka binding in binary mode) and writes them to the
-// source topic of a dataset.
+// into CloudEvents (1.0) and publishes them to a dataset, over the broker's HTTP
+// API or over Kafka. Either way the same bytes come to stand in the same place.
 //
 //	p, err := providers.New(providers.Config{
 //		Brokers: []string{"kafka-1:9092", "kafka-2:9092"},
@@ -8,7 +8,10 @@
 //		Source:  "urn:example:payroll",
 //		Type:    "no.example.inntekt.v1",
 //	})
-//	…
+//
+// Over HTTP it is URL: "https://…" and Token: maskinporten.Token in place of
+// Brokers; see [Maskinporten].
+//
 //	err = p.Publish(ctx, providers.Event{Key: subject, Data: payload})
 //
 // # What a nil error means
@@ -16,7 +19,19 @@
 // [Publisher.Publish] returns nil when every event is durable: written to all
 // in-sync replicas. Otherwise it returns an [*Error] that names each event that
 // failed, by its place in the call, and says of each whether it may
-// nevertheless have been written.
+// nevertheless have been written. Over HTTP it also says which events the broker
+// rejected and why ([RejectedError]); over Kafka that comes later, in the feed of
+// rejections. [Permanent] tells what trying again cannot mend.
+//
+// # Corrections
+//
+// [Publisher.Supersede] and [Publisher.Retract] publish that an earlier event, by its
+// id ([Publisher.ID]), was wrong or no longer stands.
+//
+// # More
+//
+// Package outbox publishes what an SQL transaction committed, and nothing else.
+// Package poller follows a register that has a list of events.
 //
 // # Publishing again is safe
 //
