@@ -437,3 +437,36 @@ func TestForwarderKilled(t *testing.T) {
 		check(t, taken, want)
 	})
 }
+
+// While the broker is away everything stays, and goes out when it is back.
+func TestBrokerAway(t *testing.T) {
+	onBoth(t, func(t *testing.T, dsn string) {
+		api := apitest.Start(t, apitest.Income())
+		f := setup(t, dsn, api.Server.URL, api)
+		if err := f.add(true, income(1, 0), income(1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		cfg := config(api.Server.URL)
+		cfg.Timeout = time.Millisecond
+		cfg.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("away") })}
+		p, err := providers.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		box, err := outbox.New(dialectOf(dsn), p, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := box.Forwarder(f.db, outbox.Options{Lease: time.Nanosecond}).Forward(t.Context())
+		if err == nil || done.Left != 2 || done.Published != 0 || done.SetAside != 0 {
+			t.Errorf("%+v %v", done, err)
+		}
+		if n, _, err := f.box.Waiting(t.Context(), f.db); n != 2 || err != nil {
+			t.Error(n, err)
+		}
+		f.drain(outbox.Options{})
+		taken, _, _ := api.Taken(t)
+		check(t, taken, map[int]int{1: 2})
+	})
+}
