@@ -136,7 +136,9 @@ func (s *Server) refused(ctx context.Context, r Rejections, id broker.DatasetID,
 		at.Offset = lost.Start
 		return nil, gone(at, "what the cursor points to is older than what is kept; some rejections are gone unread")
 	case errors.As(err, &lost):
-		return nil, NewProblem(http.StatusConflict, "the cursor points beyond the end of the log: this broker has less than the one that gave it; ask again later, and if it stays so, report it")
+		p := NewProblem(http.StatusConflict, "the cursor points beyond the end of the log: this broker has less than the one that gave it; ask again later, and if it stays so, report it")
+		p.Type, p.Title = CursorAhead, "Cursor ahead of the log"
+		return nil, p
 	case err != nil && reading.Err() != nil && ctx.Err() == nil: // the server stops
 		page.Next = at.String()
 		return page, nil
@@ -159,6 +161,7 @@ func (s *Server) refused(ctx context.Context, r Rejections, id broker.DatasetID,
 
 func gone(at Cursor, why string) *Problem {
 	p := NewProblem(http.StatusGone, why+"; resync is where to go on")
+	p.Type, p.Title = CursorGone, "Cursor no longer kept"
 	p.Resync = at.String()
 	return p
 }
