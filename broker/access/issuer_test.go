@@ -37,6 +37,7 @@ func newKey() *rsa.PrivateKey {
 type issuer struct {
 	*httptest.Server
 	asked atomic.Int64 // for keys
+	all   atomic.Int64 // for anything
 
 	mu   sync.Mutex
 	keys map[string]*rsa.PrivateKey
@@ -60,6 +61,7 @@ func (i *issuer) set(f func()) {
 func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.all.Add(1)
 	if r.URL.Path == "/jwk" {
 		i.asked.Add(1)
 	}

@@ -145,11 +145,7 @@ func TestIssuerAnswersWrongly(t *testing.T) {
 				http.Redirect(w, r, d.login.URL+r.URL.Path, http.StatusFound)
 			}
 		},
-		"too much": func(d *doors) {
-			d.machine.down = func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprintf(w, `{"issuer":%q,"x":%q}`, d.machine.URL+"/", strings.Repeat("x", maxAnswer))
-			}
-		},
+		"too much": func(d *doors) { d.machine.meta = map[string]any{"x": strings.Repeat("x", maxAnswer)} },
 		"not JSON": func(d *doors) {
 			d.machine.down = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }
 		},
@@ -162,7 +158,7 @@ func TestIssuerAnswersWrongly(t *testing.T) {
 			d := newDoors(t, nil)
 			d.machine.set(func() { harm(d) })
 			d.want(t, d.tokenBy(t, "a"), "unknown")
-			if n := d.login.asked.Load(); n != 0 {
+			if n := d.login.all.Load(); n != 0 {
 				t.Errorf("another was asked %d times", n)
 			}
 		})
