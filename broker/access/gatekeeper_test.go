@@ -228,6 +228,9 @@ func TestMatrix(t *testing.T) {
 		{AuditOwn, Resource{Mailbox: "bergen"}, []string{"supplier", "bergen", "bergen/supplier"}},
 		{AuditOwn, Resource{Mailbox: "none"}, nil},
 		{AuditOwn, Resource{Mailbox: "bergen", Agreement: "oslo"}, nil},
+		{AuditOwn, Resource{Mailbox: "bergen", Agreement: "bergen"}, []string{"bergen", "bergen/supplier"}},
+		{AuditOwn, Resource{Mailbox: "bergen", Dataset: "inntekt"}, []string{"bergen", "bergen/supplier"}},
+		{AuditOwn, Resource{Mailbox: "oslo", Subscription: "oslo-eiendom"}, []string{"oslo"}},
 
 		{Audit, Resource{}, []string{"auditor"}},
 		{AuditSubject, Resource{}, []string{"auditor"}},

@@ -186,10 +186,11 @@ func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now t
 		}
 		return Party, via
 	}
-	if c.Supplier != "" && r.Agreement == "" && r.Subscription == "" && r.Mailbox == "" {
+	agreed := r.Agreement != "" || r.Subscription != ""
+	if c.Supplier != "" && !agreed && r.Mailbox == "" {
 		return Other, via
 	}
-	if r.Agreement != "" || r.Subscription != "" {
+	if agreed {
 		a := agreement(st, r)
 		if a == nil || a.Consumer != c.Organisation && a.Provider != c.Organisation || r.Dataset != "" && a.Dataset != r.Dataset {
 			return Other, via
@@ -204,12 +205,14 @@ func (x *index) party(st *registry.State, c *Caller, r *Resource, via Via, now t
 	}
 	if r.Mailbox != "" {
 		relation, how := x.receiver(st, c, &Resource{Mailbox: r.Mailbox}, via, now)
-		if relation != Receiver && (c.Supplier != "" || st.ReceivesFor(r.Mailbox) != c.Organisation) {
+		switch {
+		case relation == Receiver:
+			if !agreed || how == Undelegated {
+				via = how
+			}
+		case c.Supplier != "" || st.ReceivesFor(r.Mailbox) != c.Organisation:
 			return Other, via
-		}
-		if relation == Receiver && (via == Self || c.Supplier != "" && r.Agreement == "" && r.Subscription == "") {
-			via = how
-		}
+		} // else it is its supplier's mailbox, with its own data
 	}
 	return Party, via
 }
