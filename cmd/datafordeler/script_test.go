@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 //	noperson PATH…         wants no valid identity number in a file or below a directory
 //	hasperson PATH…        wants one, so that noperson is known to see
 //	await URL STATUS TEXT  asks until the answer has this status and matches the text
+//	ask STATUS URL TOKEN [BODY]   asks with the token in a file, or posts the file BODY; see answer
+//	subject FILE BODY      puts the number in FILE in place of ID in BODY
+//	vkey STATUS FILE       takes the ledger's key from what audit status printed
 //	records N FILE [BAD]   writes synthetic income records, one JSON a line
 //	term                   sends SIGTERM to what runs in the background
 //	giant FILE BYTES       writes one JSON line of so many bytes
@@ -51,7 +54,7 @@ func TestMain(m *testing.M) {
 //	setid                  sets ID to the "id" in what the last command printed
 //
 // THISMONTH and LASTMONTH are periods, and YEARAGO the one twelve months back.
-// DEMO is the demonstration's registry, ADDR a free address on loopback.
+// DEMO is the demonstration's registry, ADDR and API are free addresses on loopback.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -70,7 +73,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LASTMONTH", first.AddDate(0, -1, 0).Format("2006-01"))
 			env.Setenv("YEARAGO", first.AddDate(-1, 0, 0).Format("2006-01"))
 			env.Setenv("ADDR", l.Addr().String())
-			return l.Close()
+			api, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Setenv("API", api.Addr().String())
+			return errors.Join(l.Close(), api.Close())
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -85,14 +93,22 @@ func TestScripts(t *testing.T) {
 			"noperson":  func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, false) },
 			"hasperson": func(ts *testscript.TestScript, _ bool, paths []string) { scriptPersons(ts, paths, true) },
 			"await":     scriptAwait,
-			"records":   scriptRecords,
-			"expand":    scriptExpand,
-			"keystore":  scriptKeystore,
-			"giant":     scriptGiant,
-			"spoil":     scriptSpoil,
-			"setid":     scriptSetID,
-			"logkey":    scriptLogKey,
-			"submit":    scriptSubmit,
+			"ask":       scriptAsk,
+			"subject": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.ReplaceAll(ts.ReadFile(args[1]), `"ID"`, strconv.Quote(strings.TrimSpace(ts.ReadFile(args[0]))))), 0o600))
+			},
+			"vkey": func(ts *testscript.TestScript, _ bool, args []string) {
+				m := regexp.MustCompile(`"key": ?"([^"]+)"`).FindStringSubmatch(ts.ReadFile(args[0]))
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(m[1]), 0o600))
+			},
+			"records":  scriptRecords,
+			"expand":   scriptExpand,
+			"keystore": scriptKeystore,
+			"giant":    scriptGiant,
+			"spoil":    scriptSpoil,
+			"setid":    scriptSetID,
+			"logkey":   scriptLogKey,
+			"submit":   scriptSubmit,
 			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for _, c := range ts.BackgroundCmds() {
 					ts.Check(c.Process.Signal(syscall.SIGTERM))
@@ -314,4 +330,28 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 		case <-tick.C:
 		}
 	}
+}
+
+func scriptAsk(ts *testscript.TestScript, _ bool, args []string) {
+	method, body := http.MethodGet, ""
+	if len(args) > 3 {
+		method, body = http.MethodPost, ts.ReadFile(args[3])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, args[1], strings.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[2])))
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if strconv.Itoa(resp.StatusCode) != args[0] {
+		ts.Fatalf("%d, want %s: %s", resp.StatusCode, args[0], b)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), b, 0o600))
 }
