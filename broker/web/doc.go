@@ -13,6 +13,8 @@
 //   - a request is refused, limited, logged or counted: gate.go, limit.go;
 //   - what an error looks like: problem.go (RFC 9457);
 //   - how a server starts, and ends without cutting off an answer: server.go;
+//   - an answer is JSON or a table: tabular.go;
+//   - the page on which the API is read and tried: docs.go, pages/;
 //   - an endpoint: the file of its name;
 //   - an event is published: publish_event.go makes its four forms one, publish.go asks
 //     intake, publish_write.go writes and keeps the order, publish_stream.go paces

@@ -18,7 +18,7 @@ func auditCommand() command {
 	return command{
 		name:    "audit",
 		summary: "verify the ledger, prove and find decisions, account for every record",
-		help: `Usage: datafordeler audit verify [DIR] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--strict] [--json]
+		help: `Usage: datafordeler audit verify [DIR|URL] [--key VKEY|FILE] [--witness VKEY|FILE …] [--need N] [--strict] [--json]
        datafordeler audit prove (--decision ID | --dataset D --partition P --offset O --subscription S) [--out FILE]
        datafordeler audit check FILE [--key VKEY|FILE] [--witness …] [--need N] [--json]
        datafordeler audit explain (--decision ID | --dataset D …) [--lang nb|nn|en] [--json]
@@ -33,7 +33,8 @@ func auditCommand() command {
 Every decision stands in the ledger: a log whose signed heads make it impossible
 to change, drop or add one unseen.
 
-verify reads a whole ledger, from an export in DIR or from a broker, and checks
+verify reads a whole ledger, from an export in DIR, from a running broker's API at
+URL or from its topics (--config, --data), and checks
 every line, every order, every head and every witness. The first fault is named,
 and the exit code is 1. With --strict it is 1 also for what is no fault: entries
 that are labelled as overlapping or skipping, entries and decisions that no head
@@ -71,6 +72,11 @@ version of its rights package; 1 where something was delivered and not agreed.
 expiring lists what ends or is due for review: agreements, legal bases, rights
 packages, delegations; and how many consents, by consumer, dataset and purpose.
 
+At a URL:
+  --token-file FILE    the access token of an auditor; read again for each request
+  --state FILE         keep what was verified, and go on from there the next time: a
+                       ledger that was rolled back or forked since is found
+
 Whom to trust:
   --key VKEY|FILE      the ledger's public key. Without it, the key that the
                        broker has registered, the export or the proof names: then
@@ -82,6 +88,7 @@ Examples:
   datafordeler audit verify --data data
   datafordeler audit export --data data --out evidence
   datafordeler audit verify evidence --key ledger.vkey
+  datafordeler audit verify https://broker.example --token-file token --key ledger.vkey --state seen
   datafordeler audit prove --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --out proof.json
   datafordeler audit explain --data data --dataset inntekt --partition 0 --offset 17 --subscription oslo-sosialhjelp --lang en
   datafordeler audit check proof.json --key ledger.vkey
