@@ -20,7 +20,9 @@ type Checkpoint struct {
 	// TopicID tells a topic from one made anew under its name (KIP-516).
 	TopicID string `json:"topicId"`
 	// Next is the offset to go on from, by partition.
-	Next map[int32]int64 `json:"next"`
+	Next map[int32]int64 `json:"next,omitempty"`
+	// Cursor is where to go on in a feed. Topic is "feed" then.
+	Cursor string `json:"cursor,omitempty"`
 	// Recent are the ids handled last, oldest first: the window in which
 	// repeats are known.
 	Recent []broker.DeliveryID `json:"recent,omitempty"`

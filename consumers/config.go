@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,8 +18,36 @@ import (
 	"datafordeler/broker"
 )
 
-// Config says what to receive. Brokers and Mailbox are required.
+// Config says what to receive. Mailbox is required, and either Brokers or URL.
 type Config struct {
+	// URL is the broker's HTTP API, such as https://deling.example.no: the mailbox is
+	// read as a feed. Nothing of Kafka is needed then.
+	URL string
+	// Token gets an access token for URL. It is asked again when one has ended.
+	Token func(context.Context) (string, error)
+	// HTTP is the client to ask URL with; nil is one with a timeout.
+	HTTP *http.Client
+	// OnGone says where to begin anew when what comes next is not kept any more, with
+	// URL only. Nil: Receive ends with the *GoneError.
+	OnGone func(context.Context, *GoneError) (Start, error)
+
+	// Attempts is how often the handler gets a delivery that it fails on, default 1:
+	// then Receive ends with a *HandlerError.
+	Attempts int
+	// Backoff is the pause before the second attempt, default 100 ms. It doubles, up
+	// to a hundred times as long.
+	Backoff time.Duration
+	// DeadLetter takes what the handler failed on Attempts times, so that the others
+	// go on. When it returns nil, the delivery counts as handled. Nil: there is none.
+	DeadLetter func(ctx context.Context, d Delivery, failed error) error
+	// Key tells which deliveries must keep their order between each other: mostly the
+	// subject, wherever it lies in Data. Nil: all of them.
+	Key func(Delivery) string
+	// Concurrency is how many handlers run at once, with Key and URL; default 8.
+	Concurrency int
+	// Log is told of retries and dead letters, by the ids of deliveries; nil is nobody.
+	Log *slog.Logger
+
 	// Brokers are host:port addresses to begin with; the rest of the cluster
 	// is discovered.
 	Brokers []string
@@ -98,7 +128,7 @@ type Notice int
 
 // The notices.
 const (
-	// KafkaAway: nothing was heard for Patience. With Follow, Receive goes on
+	// KafkaAway: nothing was heard of Kafka, or of the API, for Patience. With Follow, Receive goes on
 	// trying.
 	KafkaAway Notice = iota + 1
 	// KafkaBack: it was away, and answers again.
@@ -111,9 +141,9 @@ const (
 func (n Notice) String() string {
 	switch n {
 	case KafkaAway:
-		return "Kafka does not answer; still trying"
+		return "the broker does not answer; still trying"
 	case KafkaBack:
-		return "Kafka answers again"
+		return "the broker answers again"
 	case CaughtUp:
 		return "caught up"
 	}
@@ -133,6 +163,18 @@ func (c Config) withDefaults() Config {
 	if c.ClientID == "" {
 		c.ClientID = "datafordeler-consumer"
 	}
+	if c.Attempts == 0 {
+		c.Attempts = 1
+	}
+	if c.Backoff == 0 {
+		c.Backoff = 100 * time.Millisecond
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 8
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Notify == nil {
 		c.Notify = func(Notice) {}
 	}
@@ -143,7 +185,9 @@ func (c Config) withDefaults() Config {
 func (c Config) check() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if len(c.Brokers) == 0 {
+	if c.URL != "" {
+		c.checkFeed(fault)
+	} else if len(c.Brokers) == 0 {
 		fault("Brokers: none given; name at least one as host:port")
 	}
 	for _, b := range c.Brokers {
@@ -162,6 +206,12 @@ func (c Config) check() error {
 	}
 	if c.Patience < 0 {
 		fault("Patience: a negative time is none")
+	}
+	if c.Attempts < 1 || c.Backoff < 0 || c.Concurrency < 1 {
+		fault("Attempts and Concurrency: write 1 or more; and for Backoff, no negative time")
+	}
+	if c.URL != "" && c.Window < feedPage {
+		fault("Window: %d; write %d or more, as much as comes at once", c.Window, feedPage)
 	}
 	if c.SASL != nil {
 		if _, err := c.SASL.mechanism(c.TLS != nil); err != nil {

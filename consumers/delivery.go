@@ -36,7 +36,8 @@ type Delivery struct {
 	Provisional bool
 	Traceparent string
 	// Data is the minimised record, JSON.
-	Data     []byte
+	Data []byte
+	// Position is where it lies in Kafka; none where it came over HTTP.
 	Position Position
 }
 
@@ -115,9 +116,12 @@ func mailboxOf(headers []kgo.RecordHeader) (broker.MailboxID, error) {
 	return "", errors.New("it has no header ce_mailbox")
 }
 
+// header is one of a message.
+type header = kgo.RecordHeader
+
 // parse reads a delivery: a CloudEvent 1.0 in Kafka's binary mode. Headers that
 // it does not know are left alone, because later versions may add some.
-func parse(headers []kgo.RecordHeader, value []byte) (Delivery, error) {
+func parse(headers []header, value []byte) (Delivery, error) {
 	var h [attributes][]byte
 	for i := range headers {
 		a, known := headerNames[headers[i].Key]

@@ -35,6 +35,9 @@ type GoneError struct {
 
 // Error says what is gone, and how to go on.
 func (e *GoneError) Error() string {
+	if e.Wanted.Topic == feedTopic {
+		return "cannot go on from the checkpoint: " + e.Reason
+	}
 	return fmt.Sprintf("cannot go on from %s: %s; deliveries from offset %d up to %d are there: begin anew (FromBeginning, --from beginning), and order what is missing again", e.Wanted, e.Reason, e.Earliest, e.Latest)
 }
 
@@ -58,6 +61,8 @@ func (e *HandlerError) Unwrap() error { return e.Err }
 type Stats struct {
 	Handled int64 // deliveries that the handler took
 	Repeats int64 // dropped: handled before
+	Retries int64 // attempts after the first
+	Dead    int64 // put with the dead letters; of Handled
 	Others  int64 // other mailboxes' messages on the shared topic
 }
 
@@ -67,12 +72,13 @@ type Receiver struct {
 	cfg     Config
 	running atomic.Bool
 
-	handled, repeats, others atomic.Int64
+	handled, repeats, others, retries, dead atomic.Int64
 
 	// The rest belongs to the Receive under way.
 	topic    string
 	own      bool // the mailbox's own topic, rather than the shared one
 	topicID  kadm.TopicID
+	cursor   string          // where to go on in a feed
 	next     map[int32]int64 // where to go on; nil until the first Receive found out
 	window   *window
 	unsaved  int // deliveries since the last checkpoint
@@ -90,7 +96,7 @@ func New(cfg Config) (*Receiver, error) {
 
 // Stats tells the counts so far.
 func (r *Receiver) Stats() Stats {
-	return Stats{r.handled.Load(), r.repeats.Load(), r.others.Load()}
+	return Stats{r.handled.Load(), r.repeats.Load(), r.retries.Load(), r.dead.Load(), r.others.Load()}
 }
 
 // Receive hands over deliveries, one at a time, until the end is reached (nil;
@@ -102,6 +108,9 @@ func (r *Receiver) Receive(ctx context.Context, handler func(context.Context, De
 		return errors.New("consumers: Receive is under way already")
 	}
 	defer r.running.Store(false)
+	if r.cfg.URL != "" {
+		return r.receiveFeed(ctx, handler)
+	}
 
 	link := newLink()
 	admin, err := kgo.NewClient(append(r.cfg.options(), kgo.WithHooks(link))...)
@@ -250,9 +259,8 @@ func (r *Receiver) take(ctx context.Context, rec *kgo.Record, handler func(conte
 		r.repeats.Add(1)
 		return nil
 	}
-	err = handler(ctx, d)
-	if err != nil && !errors.Is(err, ErrStop) {
-		return &HandlerError{d.ID, pos, err}
+	if err = r.hand(ctx, d, handler); err != nil && !errors.Is(err, ErrStop) {
+		return err
 	}
 	r.handled.Add(1)
 	r.window.add(d.ID)
@@ -267,11 +275,14 @@ func (r *Receiver) take(ctx context.Context, rec *kgo.Record, handler func(conte
 // save keeps a checkpoint where there is something new. It works also when the
 // context has ended: that is when it matters.
 func (r *Receiver) save(ctx context.Context) error {
-	if r.cfg.Checkpoints == nil || r.advanced == 0 || r.next == nil {
+	if r.cfg.Checkpoints == nil || r.advanced == 0 || r.next == nil && r.cfg.URL == "" {
 		return nil
 	}
 	c := &Checkpoint{Version: checkpointVersion, Mailbox: r.cfg.Mailbox, Topic: r.topic, TopicID: r.topicID.String(),
 		Next: r.next, Recent: r.window.recent()}
+	if r.cfg.URL != "" {
+		c.Topic, c.TopicID, c.Cursor = feedTopic, "", r.cursor
+	}
 	if err := r.cfg.Checkpoints.Save(context.WithoutCancel(ctx), c); err != nil {
 		return fmt.Errorf("consumers: the checkpoint could not be kept, so what was handled since the last one may come again: %w", err)
 	}
