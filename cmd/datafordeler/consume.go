@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"datafordeler/broker"
@@ -29,10 +30,16 @@ news go to standard error. Repeats are left out.
   --follow            wait for more, until Ctrl-C
   --limit N           stop after N deliveries
   --data-only         write only the delivered fields
+
+Over HTTP, with nothing of Kafka:
+  --url URL           the broker's API, such as https://deling.example.no
+  --token FILE        an access token, from datafordeler token --out FILE; it is read
+                      again when it has ended
 ` + connectionHelp + `
 Examples:
   datafordeler consume --data ./data --mailbox oslo-sosialhjelp
   datafordeler consume --data ./data --mailbox oslo-sosialhjelp --data-only --limit 5
+  datafordeler consume --url https://deling.example.no --token token.txt --mailbox oslo-sosialhjelp
   datafordeler consume --brokers kafka-1:9092 --mailbox oslo-sosialhjelp --follow --checkpoint oslo.json >> deliveries.ndjson
 `,
 		run: consume,
@@ -48,6 +55,8 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 	follow := fs.Bool("follow", false, "")
 	limit := fs.Int64("limit", 0, "")
 	dataOnly := fs.Bool("data-only", false, "")
+	url := fs.String("url", "", "")
+	token := fs.String("token", "", "")
 	asJSON := fs.Bool("json", false, "") // the default, for those who want to say it
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
@@ -65,9 +74,16 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := conn.open(ctx, std)
-	if err != nil {
-		return err
+	if (*url == "") != (*token == "") {
+		return usagef("--url and --token belong together; give both, or neither")
+	}
+	l := &link{}
+	if *url == "" {
+		if l, err = conn.open(ctx, std); err != nil {
+			return err
+		}
+	} else if *conn.brokers+*conn.data+*conn.config+*conn.prefix != "" {
+		return usagef("--url: over HTTP there is no Kafka to name; leave --brokers, --data, --config and --prefix out")
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 
@@ -94,6 +110,12 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 	}
 	if l.sasl.Mechanism != "" {
 		cfg.SASL = &consumers.SASL{Mechanism: l.sasl.Mechanism, Username: l.sasl.Username, Password: l.sasl.Password}
+	}
+	if *url != "" {
+		cfg.URL, cfg.Token = *url, func(context.Context) (string, error) {
+			b, err := os.ReadFile(*token)
+			return strings.TrimSpace(string(b)), err
+		}
 	}
 	if *checkpoint != "" {
 		cfg.Checkpoints = writtenFirst{consumers.FileStore(*checkpoint), out}

@@ -54,7 +54,8 @@ func TestMain(m *testing.M) {
 //	setid                  sets ID to the "id" in what the last command printed
 //
 // THISMONTH and LASTMONTH are periods, and YEARAGO the one twelve months back.
-// DEMO is the demonstration's registry, ADDR and API are free addresses on loopback.
+// DEMO is the demonstration's registry; ADDR, API, ADDR2 and ADDR3 are free addresses
+// on loopback.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -73,12 +74,15 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LASTMONTH", first.AddDate(0, -1, 0).Format("2006-01"))
 			env.Setenv("YEARAGO", first.AddDate(-1, 0, 0).Format("2006-01"))
 			env.Setenv("ADDR", l.Addr().String())
-			api, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
+			for _, name := range []string{"API", "ADDR2", "ADDR3"} {
+				more, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return err
+				}
+				defer more.Close() // when all are known, so that they differ
+				env.Setenv(name, more.Addr().String())
 			}
-			env.Setenv("API", api.Addr().String())
-			return errors.Join(l.Close(), api.Close())
+			return l.Close()
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
