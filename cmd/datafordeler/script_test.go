@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -23,13 +24,20 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"datafordeler/broker/keys"
+	"datafordeler/consumers/examples/kindergarten"
 	"datafordeler/providers/synthetic"
 )
 
 // The scripts call the command as its users do, in a process of its own, so that
 // exit codes, signals and locks count.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"datafordeler": main})
+	testscript.Main(m, map[string]func(){"datafordeler": main, "kindergarten": func() {
+		open := func() (*sql.DB, error) { return sql.Open("sqlite", os.Args[4]) }
+		if err := kindergarten.Run(context.Background(), os.Stdout, open, os.Args[1], os.Args[2], os.Args[3], os.Args[5]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}})
 }
 
 // TestScripts: each file of testdata/script is one errand.
