@@ -12,6 +12,11 @@
 //		return store(ctx, d)
 //	})
 //
+// Over HTTP, nothing of Kafka is needed: with URL and Token in place of Brokers, the
+// same handler receives the mailbox as a feed. [OpenSQL] keeps the position in the
+// caller's own database, and each delivery's id in the transaction that holds what
+// was done with it.
+//
 // # What is promised
 //
 // Only committed deliveries are handed over: what the broker wrote in a
