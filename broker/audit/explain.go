@@ -180,7 +180,11 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 		}
 		p.line("\n"+t.why, message, r.Code)
 		if len(r.Cites) > 0 {
-			p.line("  "+t.cites, strings.Join(r.Cites, ", "))
+			cites := make([]string, len(r.Cites))
+			for i, c := range r.Cites {
+				cites[i] = policy.Cited(c, lang)
+			}
+			p.line("  "+t.cites, strings.Join(cites, ", "))
 		}
 		if r.Remedy[lang] != "" {
 			p.line("  "+t.remedy, r.Remedy[lang])
