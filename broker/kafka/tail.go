@@ -136,6 +136,43 @@ func (t *Tail) Close() {
 // ID is the topic's: an offset is one of this topic only.
 func (t *Tail) ID() kadm.TopicID { return t.id }
 
+// Bounds are the oldest offset that a partition keeps, and the one after its newest
+// committed record.
+func (t *Tail) Bounds(ctx context.Context, partition int32) (oldest, next int64, err error) {
+	starts, err := Starts(ctx, t.adm, t.topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	ends, err := CommittedEnds(ctx, t.adm, t.topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	oldest, known := starts[t.topic][partition]
+	next, too := ends[t.topic][partition]
+	if !known || !too {
+		return 0, 0, fmt.Errorf("topic %s has no partition %d", t.topic, partition)
+	}
+	return oldest, next, nil
+}
+
+// After is the offset of a partition's first record at or after a time; where there
+// is none, the one after its newest committed record.
+func (t *Tail) After(ctx context.Context, partition int32, at time.Time) (int64, error) {
+	listed, err := t.adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), t.topic)
+	if err != nil {
+		return 0, err
+	}
+	o, ok := listed.Lookup(t.topic, partition)
+	if !ok {
+		return 0, fmt.Errorf("topic %s has no partition %d", t.topic, partition)
+	}
+	if o.Err != nil {
+		return 0, o.Err
+	}
+	_, end, err := t.Bounds(ctx, partition)
+	return min(o.Offset, end), err
+}
+
 // Partitions is how many the topic has.
 func (t *Tail) Partitions() int32 { return int32(len(t.parts)) }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +26,7 @@ func (d *doors) addFeeds() (more []prometheus.Collector, end func(), err error) 
 		return nil, nil, err
 	}
 	feeds := d.server.RegisterFeeds(web.FeedOptions{
-		Deliveries: &deliveries{node: d.node, tail: tail},
+		Deliveries: &deliveries{tail},
 		Door:       &doorkeeper{d.broker.Doorkeeper()},
 		Mailbox:    d.node.mailbox,
 	})
@@ -40,10 +39,7 @@ func (n *node) mailbox(m broker.MailboxID) (found *broker.Mailbox) {
 }
 
 // deliveries is the log that feeds read: one tail of it for all of them.
-type deliveries struct {
-	node *node
-	tail *kafka.Tail
-}
+type deliveries struct{ tail *kafka.Tail }
 
 func (l *deliveries) Topic() [16]byte { return l.tail.ID() }
 
@@ -113,42 +109,11 @@ func offsetError(err error) error {
 
 // Bounds and After are asked by who has no cursor yet.
 func (l *deliveries) Bounds(ctx context.Context, m broker.MailboxID) (oldest, next int64, err error) {
-	adm, err := l.node.engine.Admin()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer adm.Close()
-	spans, err := kafka.Spans(ctx, adm, l.node.cfg.Topics().Deliveries())
-	if err != nil {
-		return 0, 0, err
-	}
-	p := l.Partition(m)
-	if int(p) >= len(spans) {
-		return 0, 0, fmt.Errorf("topic %s has %d partitions, and had more", l.node.cfg.Topics().Deliveries(), len(spans))
-	}
-	return spans[p].From, spans[p].To, nil
+	return l.tail.Bounds(ctx, l.Partition(m))
 }
 
 func (l *deliveries) After(ctx context.Context, m broker.MailboxID, at time.Time) (int64, error) {
-	adm, err := l.node.engine.Admin()
-	if err != nil {
-		return 0, err
-	}
-	defer adm.Close()
-	topic, p := l.node.cfg.Topics().Deliveries(), l.Partition(m)
-	listed, err := adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), topic)
-	if err != nil {
-		return 0, err
-	}
-	o, ok := listed.Lookup(topic, p)
-	if !ok {
-		return 0, fmt.Errorf("topic %s: Kafka did not tell the offsets of partition %d", topic, p)
-	}
-	if o.Err != nil {
-		return 0, o.Err
-	}
-	_, end, err := l.Bounds(ctx, m) // nothing that is not committed
-	return min(o.Offset, end), err
+	return l.tail.After(ctx, l.Partition(m), at)
 }
 
 // doorkeeper puts deliveries to policy again. What cannot be read is withheld.

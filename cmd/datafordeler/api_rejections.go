@@ -82,17 +82,8 @@ func (l rejectionLog) Topic() [16]byte { return l.tail.ID() }
 
 // First is the oldest offset that is kept.
 func (l rejectionLog) First(ctx context.Context) (int64, error) {
-	adm, err := l.door.node.engine.Admin()
-	if err != nil {
-		return 0, err
-	}
-	defer adm.Close()
-	topic := l.door.node.cfg.Topics().Rejected(string(l.id))
-	starts, err := kafka.Starts(ctx, adm, topic)
-	if err != nil {
-		return 0, err
-	}
-	return starts[topic][0], nil
+	oldest, _, err := l.tail.Bounds(ctx, 0)
+	return oldest, err
 }
 
 // Read reads the one partition.
