@@ -51,9 +51,10 @@ func (d *demoIssuer) close() {
 // explain says how to come in.
 func (d *demoIssuer) explain(out io.Writer, api string) {
 	fmt.Fprintf(out, `
-The HTTP API: http://%[2]s (all that there is: /openapi.json). Its tokens come from
-an issuer of the demonstration's own, which lets you be any organisation. Oslo is 958935420:
+The HTTP API: http://%[2]s/docs. Its tokens come from an issuer of the
+demonstration's own, which lets you be any organisation. Oslo is 958935420:
   TOKEN=$(datafordeler token --issuer %[1]s --client 958935420-demo --scope datafordeler:receive)
   curl -H "Authorization: Bearer $TOKEN" http://%[2]s/whoami
+  curl -H "Authorization: Bearer $TOKEN" "http://%[2]s/feeds/oslo-sosialhjelp?limit=2"
 `, d.issuer.Maskinporten(), api)
 }
