@@ -171,6 +171,8 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 			p := problemOf(err)
 			if p.Status >= 500 {
 				s.log.Error("a caller could not be checked, so nobody comes in", "operation", pattern, "request", request, "err", err)
+				p = NewProblem(http.StatusServiceUnavailable, "who you are could not be checked just now, so nobody comes in; try again, and report the request id if it goes on")
+				a.Header().Set("Retry-After", "5")
 			}
 			writeProblem(a, p)
 			return

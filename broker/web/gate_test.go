@@ -103,7 +103,7 @@ func TestGate(t *testing.T) {
 	}{
 		{"no token", "/feeds/958935420-a", "", 401, "send a token", ""},
 		{"a wrong token", "/feeds/958935420-a", "x", 401, "does not count", ""},
-		{"a guard that fails lets nobody in", "/feeds/958935420-a", "broken", 500, "something failed here", "10.0.0.1"},
+		{"a guard that fails lets nobody in", "/feeds/958935420-a", "broken", 503, "could not be checked", "10.0.0.1"},
 		{"its own", "/feeds/958935420-a", "oslo", 200, "fagsystem", ""},
 		{"another's", "/feeds/958935420-a", "bergen", 403, "no mailbox of that name is yours", ""},
 		{"a token that has ended", "/feeds/958935420-a", "ended", 401, "the token has ended", ""},

@@ -60,6 +60,9 @@ func (n *node) describeTopics(of broker.OrgNumber) (doc []byte, err error) {
 		Names: n.cfg.Topics(), Servers: n.engine.Brokers(), Version: version(), For: of,
 		Secure: n.cfg.SASL.Mechanism != "",
 	}
+	if told := n.cfg.Clients.Brokers; len(told) > 0 {
+		o.Servers, o.Secure = told, !n.cfg.Clients.PlainText
+	}
 	n.control.View(func(st *registry.State) { doc, err = catalogue.AsyncAPI(st, o) })
 	return doc, err
 }
