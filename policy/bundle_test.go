@@ -76,6 +76,8 @@ func TestDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// The rules about callers lie beside it, and are no part of it.
+		maps.DeleteFunc(again.Modules, func(path, _ string) bool { return strings.HasPrefix(path, "access/") })
 		if again.Digest() != d {
 			t.Fatal("the same text has two digests")
 		}

@@ -1,6 +1,8 @@
 package deliver
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 
@@ -30,6 +32,8 @@ type Door struct {
 
 const doorVersion = 1
 
+var doorText = base64.RawURLEncoding.Strict()
+
 var errDoor = errors.New("a delivery's header door is damaged, or of a newer version")
 
 // DoorBytes is the most that AppendDoor writes.
@@ -38,37 +42,43 @@ func DoorBytes(rec *broker.Record, p broker.PackageRef) int {
 	for _, a := range rec.Attributes {
 		n += binary.MaxVarintLen32 + len(a)
 	}
-	return n
+	return doorText.EncodedLen(n)
 }
 
-// AppendDoor writes what the law rests on: version 1; 16 bytes each of the source's
+// AppendDoor writes what the law rests on, in base64url, so that a header stays text
+// for whatever prints it: version 1; 16 bytes each of the source's
 // topic id, the event and the subject; uvarints of partition and offset; the
 // package's name as a string and its version; how many attributes, and each as a
 // string. A string is a uvarint length and its bytes.
 func AppendDoor(dst []byte, rec *broker.Record, p broker.PackageRef) []byte {
-	dst = append(dst, doorVersion)
-	dst = append(dst, rec.TopicID[:]...)
-	dst = append(dst, rec.Event[:]...)
+	var room [512]byte // for most; longer ones are allocated
+	b := append(room[:0], doorVersion)
+	b = append(b, rec.TopicID[:]...)
+	b = append(b, rec.Event[:]...)
 	var none broker.SubjectKey
 	if rec.HasSubject {
-		dst = append(dst, rec.Subject[:]...)
+		b = append(b, rec.Subject[:]...)
 	} else {
-		dst = append(dst, none[:]...)
+		b = append(b, none[:]...)
 	}
-	dst = binary.AppendUvarint(dst, uint64(uint32(rec.Partition)))
-	dst = binary.AppendUvarint(dst, uint64(rec.Offset))
-	dst = appendString(dst, p.ID)
-	dst = binary.AppendUvarint(dst, uint64(p.Version))
-	dst = binary.AppendUvarint(dst, uint64(len(rec.Attributes)))
+	b = binary.AppendUvarint(b, uint64(uint32(rec.Partition)))
+	b = binary.AppendUvarint(b, uint64(rec.Offset))
+	b = appendString(b, p.ID)
+	b = binary.AppendUvarint(b, uint64(p.Version))
+	b = binary.AppendUvarint(b, uint64(len(rec.Attributes)))
 	for _, a := range rec.Attributes {
-		dst = appendString(dst, a)
+		b = appendString(b, a)
 	}
-	return dst
+	return doorText.AppendEncode(dst, b)
 }
 
 // ReadDoor reads what AppendDoor wrote, all of it or an error. What is read shares
-// no memory with b.
-func ReadDoor(b []byte) (Door, error) {
+// no memory with text.
+func ReadDoor(text []byte) (Door, error) {
+	b, err := doorText.AppendDecode(nil, text)
+	if err != nil || bytes.ContainsAny(text, "\r\n") { // the decoder skips line ends
+		return Door{}, errDoor
+	}
 	c := cursor{what: DoorHeader, b: b}
 	if c.byte() != doorVersion {
 		return Door{}, errDoor
