@@ -1,5 +1,7 @@
 package broker
 
+import "time"
+
 // AgreementStatus is where an agreement is in its life.
 type AgreementStatus string
 
@@ -18,11 +20,17 @@ type Agreement struct {
 	Provider OrgNumber   `json:"provider"`
 	Consumer OrgNumber   `json:"consumer"`
 	// Supplier receives for the consumer; needs a delegation.
-	Supplier       OrgNumber       `json:"supplier,omitempty"`
-	Dataset        DatasetID       `json:"dataset"`
-	Package        PackageRef      `json:"package"`
-	Purpose        Purpose         `json:"purpose"`
-	Bases          []LegalBasisID  `json:"bases"`
+	Supplier OrgNumber      `json:"supplier,omitempty"`
+	Dataset  DatasetID      `json:"dataset"`
+	Package  PackageRef     `json:"package"`
+	Purpose  Purpose        `json:"purpose"`
+	Bases    []LegalBasisID `json:"bases"`
+	// Justification is why a public authority asks for consent: between the two there is
+	// seldom a free choice (GDPR recital 43). It is shown to whoever is asked.
+	Justification string `json:"justification,omitempty"`
+	// OnWithdrawal is what the receiver must do with what it has when a consent that it
+	// has it by is withdrawn; nil is [DeleteOnWithdrawal].
+	OnWithdrawal   *OnWithdrawal   `json:"onWithdrawal,omitempty"`
 	Responsibility Responsibility  `json:"responsibility"`
 	Cost           Cost            `json:"cost"`
 	Corrections    Corrections     `json:"corrections"`
@@ -30,13 +38,117 @@ type Agreement struct {
 	Valid          Interval        `json:"valid"`
 	// Framework is the framework agreement acceded to, if any.
 	Framework AgreementID `json:"framework,omitempty"`
+	// RequiresTruthTable: it may not be put in force without a truth table that is
+	// signed off; its dataset may say the same.
+	RequiresTruthTable bool `json:"requiresTruthTable,omitempty"`
 }
 
-// Responsibility (ansvar): the controller on each side (GDPR article 4(7)).
+// OnWithdrawal is a duty that the withdrawal of a consent lays on whoever received
+// by it: what to do, and to say within so many days that it is done.
+type OnWithdrawal struct {
+	Do WithdrawalDuty `json:"do"`
+	// Days are from when the withdrawal is recorded; 0 is thirty. GDPR articles 12(3)
+	// and 17(1) leave a month at the most.
+	Days int `json:"days,omitempty"`
+	// ELI and Paragraph cite the law by which it is kept; only where Do is KeepWithdrawn.
+	ELI       string `json:"eli,omitempty"`
+	Paragraph string `json:"paragraph,omitempty"`
+}
+
+// WithdrawalDuty is what to do. The set is closed.
+type WithdrawalDuty string
+
+// The duties.
+const (
+	// StopUsing: no longer used, and kept where it is. It is for what has done its work
+	// before the withdrawal, which that does not undo (GDPR article 7(3)).
+	StopUsing WithdrawalDuty = "stop"
+	// DeleteWithdrawn: deleted (GDPR article 17(1)(b)).
+	DeleteWithdrawn WithdrawalDuty = "delete"
+	// KeepWithdrawn: kept, and used for nothing but what a law demands that it is kept
+	// for (GDPR article 17(3)(b)).
+	KeepWithdrawn WithdrawalDuty = "keep"
+)
+
+// WithdrawalDuties are all of them.
+var WithdrawalDuties = []WithdrawalDuty{StopUsing, DeleteWithdrawn, KeepWithdrawn}
+
+// MaxWithdrawalDays bounds OnWithdrawal.Days.
+const MaxWithdrawalDays = 31
+
+// DeleteOnWithdrawal is the duty of an agreement that names none.
+var DeleteOnWithdrawal = OnWithdrawal{Do: DeleteWithdrawn, Days: 30}
+
+// Duty is what a withdrawal lays on the receiver, with its defaults.
+func (a *Agreement) Duty() OnWithdrawal {
+	if a.OnWithdrawal == nil {
+		return DeleteOnWithdrawal
+	}
+	d := *a.OnWithdrawal
+	if d.Days == 0 {
+		d.Days = DeleteOnWithdrawal.Days
+	}
+	return d
+}
+
+// Responsibility (ansvar): the controller on each side (GDPR article 4(7)), whom to
+// ask there, and who processes the data for it where.
 type Responsibility struct {
 	ProviderController OrgNumber `json:"providerController,omitempty"`
 	ConsumerController OrgNumber `json:"consumerController,omitempty"`
+	// ProviderContact and ConsumerContact are where questions on this agreement go,
+	// such as on wrong data; a function's address, not a person's. Empty: the
+	// organisation's own contact.
+	ProviderContact string `json:"providerContact,omitempty"`
+	ConsumerContact string `json:"consumerContact,omitempty"`
+	// Processors are those who process the data for one of the controllers.
+	Processors []Processor `json:"processors,omitempty"`
+	// Locations are the countries where the consumer itself processes the data, as
+	// ISO 3166-1 alpha-2; none is not said.
+	Locations []Country `json:"locations,omitempty"`
+	// Transfer is what lets the data leave the European Economic Area for a country
+	// among Locations; a processor has its own.
+	Transfer Transfer `json:"transfer,omitempty"`
 }
+
+// Processor (databehandler) processes data on behalf of a controller (GDPR article 28).
+type Processor struct {
+	Organisation OrgNumber `json:"organisation"`
+	// For is the controller that it processes for, one of the agreement's two.
+	For OrgNumber `json:"for"`
+	// Task is what it does, such as "operation of the case system".
+	Task string `json:"task"`
+	// Contract is the reference of the data processing agreement (article 28(3)).
+	Contract  string    `json:"contract"`
+	Locations []Country `json:"locations"`
+	Transfer  Transfer  `json:"transfer,omitempty"`
+}
+
+// Country is an ISO 3166-1 alpha-2 code.
+type Country string
+
+// InEEA reports whether it is in the European Economic Area, as of 2026: the 27 states
+// of the Union, Iceland, Liechtenstein and Norway.
+func (c Country) InEEA() bool {
+	switch c {
+	case "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IS", "IT", "LI", "LT",
+		"LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK":
+		return true
+	}
+	return false
+}
+
+// Transfer is the ground for a transfer to a country outside the European Economic
+// Area (GDPR chapter V). The set is closed.
+type Transfer string
+
+// The grounds; "" where nothing leaves the area.
+const (
+	Adequacy        Transfer = "adequacy"         // a decision by the Commission, article 45
+	StandardClauses Transfer = "standard-clauses" // article 46(2)(c)
+	BindingRules    Transfer = "binding-rules"    // article 47
+	PublicBodies    Transfer = "public-bodies"    // a binding instrument between authorities, article 46(2)(a)
+)
 
 // CostModel is how a delivery is paid for.
 type CostModel string
@@ -62,9 +174,11 @@ type Cost struct {
 // Corrections is what an agreement does with corrected and retracted records.
 type Corrections string
 
-// The two ways.
+// The three ways. Under NotifyCorrections the consumer is told which delivery is
+// corrected or retracted, and gets no data.
 const (
 	DeliverCorrections Corrections = "deliver"
+	NotifyCorrections  Corrections = "notify"
 	RefuseCorrections  Corrections = "refuse"
 )
 
@@ -72,10 +186,33 @@ const (
 type Subscription struct {
 	ID        SubscriptionID `json:"id"`
 	Agreement AgreementID    `json:"agreement"`
-	Mailbox   MailboxID      `json:"mailbox"`
-	Scope     Scope          `json:"scope"`
+	// Mailbox is where records go as they come; "" for a subscription that only
+	// looks up.
+	Mailbox MailboxID `json:"mailbox,omitempty"`
+	Scope   Scope     `json:"scope"`
 	// Suspended records are denied, visibly.
 	Suspended bool `json:"suspended,omitempty"`
+	// Lookup lets its receiver ask for one subject at a time, when it needs to know.
+	Lookup bool `json:"lookup,omitempty"`
+	// Start is from when on a new subscription gets what was published before it
+	// was declared, by the log's timestamps: a date, which begins at midnight in
+	// Oslo, or RFC 3339. Zero: from its declaration on. It never changes.
+	Start time.Time `json:"start,omitzero"`
+	// CatchUp is how many of a subject's newest records a case or a consent that
+	// comes later brings, of those published before it: 1 where it is not said, 0
+	// for none, MaxCatchUp at the most.
+	CatchUp *int `json:"catchUp,omitempty"`
+}
+
+// MaxCatchUp bounds Subscription.CatchUp.
+const MaxCatchUp = 1_000
+
+// CatchesUp is CatchUp with its default.
+func (s *Subscription) CatchesUp() int {
+	if s.CatchUp == nil {
+		return 1
+	}
+	return *s.CatchUp
 }
 
 // ScopeKind is how a subscription says which records concern it.
@@ -104,6 +241,9 @@ const (
 	Feed         Channel = "feed"
 	Webhook      Channel = "webhook"
 	KafkaChannel Channel = "kafka"
+	// LookupChannel is that of a subscription without a mailbox: what is looked up is
+	// in the answer. No mailbox declares it.
+	LookupChannel Channel = "lookup"
 )
 
 // Mailbox is a postkasse: where one client of one organisation receives.
@@ -131,6 +271,8 @@ type Terms struct {
 	Bases        []LegalBasis // in the agreement's order
 	Consumer     Organisation
 	Delegations  []Delegation // from the consumer to the agreement's supplier
+	// Frozen is that the dataset, the mailbox, the consumer or the supplier is frozen.
+	Frozen bool
 }
 
 // Receiver is who gets the deliveries: the supplier where there is one.

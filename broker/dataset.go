@@ -26,6 +26,26 @@ type Dataset struct {
 	Retention *Retention `json:"retention,omitempty"`
 	// Partitions of source.<dataset>; 0 = the configuration's default.
 	Partitions int32 `json:"partitions,omitempty"`
+	// Endpoint is set where the records stay with their provider: nothing is
+	// published, and lookups go there.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// Lifecycle: required, where agreements on it come about by steps alone.
+	Lifecycle Lifecycle `json:"lifecycle,omitempty"`
+	// FourEyes: no step towards an agreement on it counts that is by the function
+	// which made the offer.
+	FourEyes bool `json:"fourEyes,omitempty"`
+	// RequiresTruthTable: no agreement on it may be put in force without a truth table
+	// that is signed off.
+	RequiresTruthTable bool `json:"requiresTruthTable,omitempty"`
+}
+
+// Endpoint is where a provider answers lookups itself.
+type Endpoint struct {
+	// URL is an https address without credentials, query or fragment. Configuration
+	// says which hosts may be called at all.
+	URL string `json:"url"`
+	// TimeoutMillis is how long an answer may take; 0 is 2,000.
+	TimeoutMillis int32 `json:"timeoutMillis,omitempty"`
 }
 
 // Retention is for how long a dataset's records stand at the broker, in days;
@@ -78,13 +98,17 @@ type SubjectRule struct {
 	Pointer Pointer     `json:"pointer,omitempty"`
 }
 
-// Attribute is a named value of a record: from the payload by Pointer, or from
-// a CloudEvents extension. Exactly one of the two is set. Where the pointer
-// reaches several values, all must be equal, or the record is rejected.
+// Attribute is a named value of a record: from the payload by Pointer, from a
+// CloudEvents extension, or from a register that the broker keeps on its subject.
+// Exactly one of the three is set. Where the pointer reaches several values, all must
+// be equal, or the record is rejected.
 type Attribute struct {
 	Name      string  `json:"name"`
 	Pointer   Pointer `json:"pointer,omitempty"`
 	Extension string  `json:"extension,omitempty"`
+	// Register is where the value is looked up when a record is decided on: what it
+	// was when the record was published does not count.
+	Register Register `json:"register,omitempty"`
 	// Optional attributes may be absent, and are then the empty string.
 	Optional bool `json:"optional,omitempty"`
 }
@@ -99,3 +123,26 @@ func (d *Dataset) AttributeIndex(name string) int {
 	}
 	return -1
 }
+
+// Register is something that the broker knows of subjects. The set is closed.
+type Register string
+
+// ProtectionRegister gives the subject's Protection, of a dataset on persons. It is
+// the empty string as long as the register has told of nobody: who is protected is
+// not known then, so nobody is taken to be unprotected.
+const ProtectionRegister Register = "protection"
+
+// Protection (adressebeskyttelse) is how a person's whereabouts are protected, in the
+// words of Folkeregisteret (folkeregisterloven § 10-4).
+type Protection string
+
+// The grades.
+const (
+	Unprotected          Protection = "ugradert"
+	ClientAddress        Protection = "klientadresse"
+	Confidential         Protection = "fortrolig"
+	StrictlyConfidential Protection = "strengtFortrolig"
+)
+
+// Protections are all of them.
+var Protections = []Protection{Unprotected, ClientAddress, Confidential, StrictlyConfidential}

@@ -22,6 +22,8 @@
 //     histories; ledger/archive copies the ledger out, to be verified elsewhere;
 //   - store    holds every decision in tables, to be asked for;
 //     flow/readmodel fills it from the log, and can do so again;
+//   - store/positions holds where the records on a subject lie; flow/positions fills
+//     it, and can do so again;
 //   - flow/replay computes past decisions again from the log alone, as they were or
 //     as another policy would have had them.
 //
@@ -42,6 +44,8 @@
 //   - deliveries are held, a head or a cosignature is missing: flow/evidence;
 //   - a proof does not verify: ledger, and docs/guides/audit-the-ledger.md;
 //   - a search finds too little: flow/readmodel for how far it is, then store;
+//   - a lookup finds too little: flow/positions, then store/positions;
 //   - a decision comes out otherwise today: flow/replay;
 //   - a reader jumps, waits or says that something is gone: kafka, reader.go.
+//   - an endpoint is sent nothing, or not what was expected: webhook.
 package broker

@@ -102,6 +102,8 @@ func TestImports(t *testing.T) {
 			case name == "broker/schema" && strings.Contains(path, ".") && !under(path, jsonSchema),
 				name == "broker/schema" && ours && inner != "broker" && inner != "broker/jsondoc":
 				t.Errorf("%s imports %s: it stands on broker, broker/jsondoc and the schema library alone", name, path)
+			case name == "broker/derive" && (strings.Contains(path, ".") || ours && inner != "broker" && inner != "broker/jsondoc"):
+				t.Errorf("%s imports %s: registry and minimise stand on it, and it on broker and broker/jsondoc alone", name, path)
 			case under(path, "github.com/segmentio/kafka-go") && !under(name, "providers"):
 				t.Errorf("%s imports %s: it hands aborted records to readers, so only providers may use it, to write", name, path)
 			case under(inner, "broker/flow") && under(name, "broker/web"):
@@ -125,7 +127,7 @@ func TestImports(t *testing.T) {
 		}
 	}
 	// The packages whose outcome is evidence do no input or output of their own.
-	for _, name := range stages {
+	for _, name := range append([]string{"broker/derive"}, stages...) {
 		for _, path := range packages[name].Imports {
 			if slices.Contains([]string{"net", "net/http", "os/exec", "database/sql"}, path) || path == "os" && name != "broker/registry" {
 				t.Errorf("%s imports %s: a stage is a function of what it is given", name, path)

@@ -38,12 +38,22 @@ type LegalBasis struct {
 	Purposes   []Purpose   `json:"purposes"`
 	Recipients []string    `json:"recipients"`
 	// RequiresCase: the statute gives access only to subjects with an open case.
-	RequiresCase bool     `json:"requiresCase,omitempty"`
-	Valid        Interval `json:"valid"`
+	RequiresCase bool `json:"requiresCase,omitempty"`
+	// ConsentResource is the resource in Altinn's register by which a citizen is
+	// asked for the consent that this basis rests on.
+	ConsentResource string `json:"consentResource,omitempty"`
+	// ConsentMetadata is what such a consent is bounded by, in the words that the
+	// citizen saw, such as inntektsaar: "2025"; [AnyMetadata] is any value. A consent
+	// that is bounded otherwise is none to this basis.
+	ConsentMetadata map[string]string `json:"consentMetadata,omitempty"`
+	Valid           Interval          `json:"valid"`
 	// About bounds the period that a record may be about.
 	About    *AboutBound `json:"about,omitempty"`
 	Assessed Assessment  `json:"assessed"`
 }
+
+// AnyMetadata says that it does not matter to which value a consent is bounded.
+const AnyMetadata = "*"
 
 // AboutBound compares an attribute's text, such as "2026-10", with From ≤ text
 // ≤ To; an empty bound is open. ISO 8601 periods order as text does.
@@ -60,6 +70,8 @@ type Assessment struct {
 	At     time.Time `json:"at,omitzero"`
 	Review time.Time `json:"review,omitzero"`
 	Note   string    `json:"note,omitempty"`
+	// RestsOn names assessments in the library that it was concluded from.
+	RestsOn []AssessmentID `json:"restsOn,omitempty"`
 }
 
 // PackageRef names a version of a rights package.
@@ -77,6 +89,12 @@ type RightsPackage struct {
 	Title   string    `json:"title"`
 	// Fields is the allow-list. A pointer permits the value and all below it.
 	Fields []Pointer `json:"fields"`
+	// Derivations are answers that leave, worked out of what may stay behind.
+	Derivations []Derivation `json:"derivations,omitempty"`
+	// Tests are what the derivations are held to before the package is registered.
+	Tests []DerivationTest `json:"tests,omitempty"`
+	// Household is a rule across several subjects, in place of fields and derivations.
+	Household *Household `json:"household,omitempty"`
 	// Filter: all conditions must hold for a record to be in scope.
 	Filter     []Condition `json:"filter,omitempty"`
 	Shielding  *Shielding  `json:"shielding,omitempty"`

@@ -1,6 +1,9 @@
 package broker
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Organisation is a virksomhet: a provider, consumer or supplier, public or private.
 type Organisation struct {
@@ -10,6 +13,17 @@ type Organisation struct {
 	Types []string `json:"types,omitempty"`
 	// Contact is where to ask; a function's address, not a person's.
 	Contact string `json:"contact,omitempty"`
+	// FourEyes: no step of this organisation's towards an agreement counts that is by
+	// the function which made its offer.
+	FourEyes bool `json:"fourEyes,omitempty"`
+}
+
+// PublicTypes are the classes of organisations that are public authorities.
+var PublicTypes = []string{"kommune", "fylkeskommune", "statlig"}
+
+// Public reports whether it is a public authority.
+func (o *Organisation) Public() bool {
+	return slices.ContainsFunc(o.Types, func(t string) bool { return slices.Contains(PublicTypes, t) })
 }
 
 // Delegation is a consumer's recorded leave for a supplier to act for it.

@@ -25,6 +25,10 @@ func (k RecordKind) String() string {
 	return "unknown"
 }
 
+// Nowhere is the offset of what does not lie in the log: a record that stays with
+// its provider, or one that a lookup did not find.
+const Nowhere = -1
+
 // Position is where a record lies in the log.
 type Position struct {
 	Dataset   DatasetID

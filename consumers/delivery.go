@@ -34,8 +34,14 @@ type Delivery struct {
 	Of broker.DeliveryID
 	// Provisional: the provider says that it may still change.
 	Provisional bool
+	// Notice: what it says of the delivery in Of, that it was corrected or taken back,
+	// is all that it says, because the agreement has `corrections: notify`. Data is null.
+	Notice bool
+	// Backfill: it was published before the subscription, case or consent that brings
+	// it came to be.
+	Backfill    bool
 	Traceparent string
-	// Data is the minimised record, JSON.
+	// Data is the minimised record, JSON; null in a notice.
 	Data []byte
 	// Position is where it lies in Kafka; none where it came over HTTP.
 	Position Position
@@ -88,6 +94,8 @@ const (
 	recordKind
 	of
 	provisional
+	notice
+	backfill
 	traceparent
 	attributes
 )
@@ -96,7 +104,7 @@ var headerNames = map[string]attribute{
 	"ce_specversion": specversion, "ce_id": id, "ce_source": source, "ce_type": eventType, "ce_time": eventTime,
 	"content-type": contentType, "ce_mailbox": mailbox, "ce_subscription": subscription, "ce_agreement": agreement,
 	"ce_dataset": dataset, "ce_provider": provider, "ce_decision": decision, "ce_recordkind": recordKind,
-	"ce_of": of, "ce_provisional": provisional, "ce_traceparent": traceparent,
+	"ce_of": of, "ce_provisional": provisional, "ce_notice": notice, "ce_backfill": backfill, "ce_traceparent": traceparent,
 }
 
 var names = func() (n [attributes]string) {
@@ -137,7 +145,7 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	}
 	for a := range attributes {
 		switch a {
-		case eventTime, of, provisional, traceparent:
+		case eventTime, of, provisional, notice, backfill, traceparent:
 		default:
 			if len(h[a]) == 0 {
 				return Delivery{}, fmt.Errorf("header %s is missing", names[a])
@@ -190,12 +198,17 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	default:
 		return Delivery{}, errors.New("header ce_recordkind is none of original, correction and retraction")
 	}
-	switch string(h[provisional]) {
-	case "", "false":
-	case "true":
-		d.Provisional = true
-	default:
-		return Delivery{}, errors.New("header ce_provisional is neither true nor false")
+	for _, flag := range [...]struct {
+		a  attribute
+		to *bool
+	}{{provisional, &d.Provisional}, {notice, &d.Notice}, {backfill, &d.Backfill}} {
+		switch string(h[flag.a]) {
+		case "", "false":
+		case "true":
+			*flag.to = true
+		default:
+			return Delivery{}, fmt.Errorf("header %s is neither true nor false", names[flag.a])
+		}
 	}
 	if h[eventTime] != nil {
 		if d.Time, err = time.Parse(time.RFC3339, string(h[eventTime])); err != nil {
@@ -204,6 +217,12 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	}
 	if !json.Valid(value) {
 		return Delivery{}, errors.New("its value is not JSON")
+	}
+	if d.Notice && d.Kind == broker.Original {
+		return Delivery{}, errors.New("header ce_notice stands on an original")
+	}
+	if d.Notice && string(bytes.TrimSpace(value)) != "null" {
+		return Delivery{}, errors.New("header ce_notice stands on a delivery with data")
 	}
 	return d, nil
 }
@@ -244,6 +263,12 @@ func (d *Delivery) AppendJSON(dst []byte) []byte {
 	}
 	if d.Provisional {
 		dst = append(dst, `"provisional":true,`...)
+	}
+	if d.Notice {
+		dst = append(dst, `"notice":true,`...)
+	}
+	if d.Backfill {
+		dst = append(dst, `"backfill":true,`...)
 	}
 	member("traceparent", d.Traceparent)
 	dst = append(dst, `"data":`...)

@@ -61,6 +61,8 @@ type event struct {
 	RecordKind   string          `json:"recordkind"`
 	Of           string          `json:"of"`
 	Provisional  bool            `json:"provisional"`
+	Notice       bool            `json:"notice"`
+	Backfill     bool            `json:"backfill"`
 	Traceparent  string          `json:"traceparent"`
 	Data         json.RawMessage `json:"data"`
 }
@@ -87,8 +89,10 @@ func (e *event) delivery() (Delivery, error) {
 	add("ce_decision", e.Decision)
 	add("ce_recordkind", e.RecordKind)
 	add("ce_of", e.Of)
-	if e.Provisional {
-		add("ce_provisional", "true")
+	for name, is := range map[string]bool{"ce_provisional": e.Provisional, "ce_notice": e.Notice, "ce_backfill": e.Backfill} {
+		if is {
+			add(name, "true")
+		}
 	}
 	add("ce_traceparent", e.Traceparent)
 	return parse(h, e.Data)

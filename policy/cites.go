@@ -37,6 +37,7 @@ func Cited(cite, language string) string {
 
 // citedWords are bokmål and nynorsk.
 var citedWords = map[string][2]string{
+	"The broker's freeze switch":                  {"Datafordelerens frysbryter", "Frysbrytaren til datafordelaren"},
 	"The broker's limits":                         {"Datafordelerens grenser", "Grensene til datafordelaren"},
 	"The agreement, its ceiling":                  {"Avtalens øvre ramme", "Den øvre ramma i avtalen"},
 	"The agreement, its corrections":              {"Det avtalen sier om rettelser", "Det avtalen seier om rettingar"},

@@ -29,6 +29,7 @@ type Engine struct {
 	query    rego.PreparedEvalQuery
 	reasons  []ReasonInfo
 	byCode   map[broker.Reason]int     // index in reasons
+	told     map[broker.Reason]bool    // sharing.told_despite
 	chains   [][][]broker.Reason       // sharing.chains: chain, step, code
 	rules    map[broker.Reason]ast.Ref // of each requirement
 	store    storage.Store             // empty
@@ -115,6 +116,10 @@ type staticInput struct {
 func (e *Engine) Prepare(t *broker.Terms) (*Prepared, error) {
 	if err := checkTerms(t); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
+	}
+	// A policy from before there were freezes would permit: it is not asked.
+	if _, ok := e.byCode["frozen"]; t.Frozen && !ok {
+		return nil, errors.New("policy: what the subscription gets is frozen, and the active policy has no such requirement: activate one that has cleared.frozen")
 	}
 	p := &Prepared{engine: e, terms: t, attributes: len(t.Dataset.Attributes), ceiling: hasCeiling(t)}
 	p.static = sync.OnceValues(p.readStatic)

@@ -134,6 +134,7 @@ func static(t *broker.Terms) map[string]any {
 		"bases":       bases,
 		"consumer":    map[string]any{"number": string(t.Consumer.Number), "types": texts(t.Consumer.Types)},
 		"delegations": delegations,
+		"frozen":      t.Frozen,
 	}
 }
 

@@ -22,6 +22,7 @@ func oracle(t *broker.Terms, f *broker.Facts) *broker.Outcome {
 		}
 		return holds
 	}
+	unless(!t.Frozen, "frozen")
 	unless(a.Status == broker.Active, "agreement_not_active")
 	unless(a.Valid.Contains(f.Time), "agreement_outside_interval")
 	unless(!t.Subscription.Suspended && t.Subscription.Agreement == a.ID, "subscription_suspended")
@@ -234,6 +235,7 @@ func drawTerms(t *rapid.T) *broker.Terms {
 	terms.Subscription.Suspended = pick(t, "sub", false, true)
 	terms.Subscription.Agreement = pick[broker.AgreementID](t, "sub of", "agr", "other")
 	terms.Mailbox.Suspended = pick(t, "box", false, true)
+	terms.Frozen = pick(t, "frozen", false, true)
 	terms.Mailbox.Organisation = pick(t, "box of", a.Receiver(), stranger, consumer)
 	terms.Dataset.Owner = pick(t, "owner", provider, stranger)
 	terms.Dataset.AccessRights = pick(t, "access", broker.NonPublic, broker.Public, broker.Public, "")

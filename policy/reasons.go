@@ -67,6 +67,36 @@ var brokerReasons = []ReasonInfo{
 		},
 	},
 	{
+		Code:  broker.ReasonDerivation,
+		Title: "The answer can be worked out of the record",
+		Cites: []string{"GDPR article 5(1)(d)"},
+		Message: map[string]string{
+			"nb": "Oppføringen mangler noe som svaret skal utledes av, eller har det på en form som ikke kan brukes. Det gis ikke svar på gjetning.",
+			"nn": "Oppføringa manglar noko som svaret skal utleiast av, eller har det på ei form som ikkje kan brukast. Det blir ikkje gjeve svar på gissing.",
+			"en": "The record lacks something that the answer is to be derived from, or has it in a form that cannot be used. No answer is given on a guess.",
+		},
+		Remedy: map[string]string{
+			"nb": "Tilbyderen må rette oppføringens innhold, eller utledningen i rettighetspakken må si hva som gjelder når noe mangler.",
+			"nn": "Tilbydaren må rette innhaldet i oppføringa, eller utleiinga i rettigheitspakka må seie kva som gjeld når noko manglar.",
+			"en": "The provider must correct the record's content, or the derivation in the rights package must say what holds where something is absent.",
+		},
+	},
+	{
+		Code:  broker.ReasonHousehold,
+		Title: "All who were asked about together may be answered for",
+		Cites: []string{"GDPR article 5(1)(c)", "GDPR article 5(1)(f)"},
+		Message: map[string]string{
+			"nb": "Det ble spurt om flere sammen, og for en annen av dem kunne det ikke gis svar. Da gis det ikke svar for noen.",
+			"nn": "Det vart spurt om fleire saman, og for ein annan av dei kunne det ikkje gjevast svar. Då blir det ikkje gjeve svar for nokon.",
+			"en": "Several were asked about together, and of another of them no answer could be given. Then none is given of anybody.",
+		},
+		Remedy: map[string]string{
+			"nb": "Se til at det er sak eller samtykke for alle det spørres om, og at ingen er med som ikke hører til. Ellers må opplysningene innhentes på annen måte.",
+			"nn": "Sjå til at det er sak eller samtykke for alle det blir spurt om, og at ingen er med som ikkje høyrer til. Elles må opplysningane hentast inn på annan måte.",
+			"en": "See that there is a case or a consent for everyone asked about, and that nobody is among them who does not belong. Else the information must be obtained by other means.",
+		},
+	},
+	{
 		Code:  broker.ReasonTooLarge,
 		Title: "The delivery is within the size limit",
 		Cites: []string{"The broker's limits"},
@@ -79,6 +109,21 @@ var brokerReasons = []ReasonInfo{
 			"nb": "Del opp oppføringen hos tilbyderen, eller velg en rettighetspakke med færre felter.",
 			"nn": "Del opp oppføringa hos tilbydaren, eller vel ei rettigheitspakke med færre felt.",
 			"en": "Split the record at the provider, or choose a rights package with fewer fields.",
+		},
+	},
+	{
+		Code:  broker.ReasonDeliveryUnknown,
+		Title: "What is corrected is known to have been delivered",
+		Cites: []string{"GDPR article 19", "GDPR article 5(1)(f)"},
+		Message: map[string]string{
+			"nb": "Det lot seg ikke avgjøre om mottakeren har fått opplysningen som rettes eller trekkes tilbake, og da varsles den ikke.",
+			"nn": "Det let seg ikkje avgjere om mottakaren har fått opplysninga som blir retta eller trekt tilbake, og då blir han ikkje varsla.",
+			"en": "Whether the consumer was delivered what is corrected or retracted could not be determined, so it is not told.",
+		},
+		Remedy: map[string]string{
+			"nb": "Den behandlingsansvarlige hos tilbyderen må varsle mottakeren på annen måte. Den som drifter datafordeleren, kan se til at indeksen over opplysninger er på.",
+			"nn": "Den behandlingsansvarlege hos tilbydaren må varsle mottakaren på annan måte. Den som driftar datafordelaren, kan sjå til at indeksen over opplysningar er på.",
+			"en": "The provider's controller must tell the consumer by other means. Whoever runs the broker can see to it that the index of positions is on.",
 		},
 	},
 }
@@ -101,6 +146,9 @@ func (e *Engine) Reason(code broker.Reason) (ReasonInfo, bool) {
 // where any of them lacks a word.
 func (e *Engine) readReasons() error {
 	if err := e.readChains(); err != nil {
+		return err
+	}
+	if err := e.readTold(); err != nil {
 		return err
 	}
 	infos := map[broker.Reason]ReasonInfo{}
@@ -158,8 +206,72 @@ func (e *Engine) readReasons() error {
 		}
 		e.byCode[e.reasons[i].Code] = i
 	}
+	for code := range e.told {
+		if _, ok := e.rules[code]; !ok {
+			faults = append(faults, fmt.Errorf("sharing.told_despite names %s, which is no requirement", code))
+		}
+	}
 	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(faults...)
+}
+
+var noticeGiven = &broker.Outcome{Permit: true}
+
+// Notice turns an answer about a correction or retraction into the answer whether its
+// consumer, who was delivered what it changes, is told of it without data: yes where
+// the data may be shared, or where all that stands in its way is among what the policy
+// lists in sharing.told_despite. Otherwise no, for the reasons that remain. A policy
+// from before there was such a list tells of nothing, and the broker's own reasons,
+// such as that policy gave no answer, always stand in the way.
+func (e *Engine) Notice(o *broker.Outcome) *broker.Outcome {
+	if o.Permit {
+		return noticeGiven
+	}
+	var left []broker.Reason
+	for _, r := range o.Reasons {
+		if !e.told[r] {
+			left = append(left, r)
+		}
+	}
+	switch {
+	case len(o.Reasons) == 0: // no answer
+		return &broker.Outcome{Reasons: []broker.Reason{broker.ReasonPolicyError}}
+	case len(left) == 0:
+		return noticeGiven
+	}
+	return &broker.Outcome{Reasons: left}
+}
+
+// readTold evaluates sharing.told_despite, which does not depend on the input. Older
+// policies have none.
+func (e *Engine) readTold() error {
+	const query = "data.sharing.told_despite"
+	q, err := e.prepare(query)
+	if err != nil {
+		return fmt.Errorf("%s: %w", query, err)
+	}
+	rs, err := q.Eval(context.Background())
+	if err != nil {
+		return fmt.Errorf("%s: %w", query, err)
+	}
+	e.told = map[broker.Reason]bool{}
+	if len(rs) != 1 {
+		return nil
+	}
+	v, err := ast.JSON(rs[0].Expressions[0].Value.(ast.Value))
+	if err != nil {
+		return fmt.Errorf("%s: %w", query, err)
+	}
+	list, ok := v.([]any)
+	for _, x := range list {
+		code, is := x.(string)
+		ok = ok && is
+		e.told[broker.Reason(code)] = true
+	}
+	if !ok {
+		return fmt.Errorf("%s: want a set of codes", query)
+	}
+	return nil
 }
 
 // readChains evaluates sharing.chains, which does not depend on the input.

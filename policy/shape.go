@@ -104,6 +104,7 @@ func (s *shaper) read(t *broker.Terms) {
 	part(s, "consumer.number", t.Consumer.Number)
 	parts(s, "consumer.types", t.Consumer.Types)
 
+	s.flag(t.Frozen)
 	s.count(len(t.Bases))
 	for i := range t.Bases {
 		b := &t.Bases[i]

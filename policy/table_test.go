@@ -94,6 +94,7 @@ var situations = map[string]situation{
 	"the agreement ends now":                       runs(until(noon)),
 	"the subscription is suspended":                onTerms(func(t *broker.Terms) { t.Subscription.Suspended = true }),
 	"the subscription is on another agreement":     onTerms(func(t *broker.Terms) { t.Subscription.Agreement = "other" }),
+	"the flow is frozen":                           onTerms(func(t *broker.Terms) { t.Frozen = true }),
 	"the mailbox is suspended":                     onTerms(func(t *broker.Terms) { t.Mailbox.Suspended = true }),
 	"the mailbox is a stranger's":                  onTerms(func(t *broker.Terms) { t.Mailbox.Organisation = stranger }),
 	"the mailbox is the consumer's":                onTerms(func(t *broker.Terms) { t.Mailbox.Organisation = consumer }),

@@ -23,6 +23,12 @@
 //     names, in the consumer's name and by a recorded delegation.
 //   - The decisions that it is party to are seen by provider and consumer. A supplier
 //     names the agreement, subscription or mailbox.
+//   - Cases are opened and ended by whoever may look up under their subscription.
+//   - A delegation is withdrawn by whoever gave it. Provider and consumer suspend what
+//     they are party to, by their own hands; an operator may do all of these.
+//   - A citizen has a hold on their own consents, and on nothing else.
+//   - The proof of a consent that was given elsewhere is brought by whom it was given
+//     to, or by an operator.
 //   - Auditors and operators are named in the registry, and act by their own hands.
 //
 // A mailbox's client ([broker.Mailbox.Client]) says which program it was made for,
@@ -162,12 +168,44 @@ const (
 	AuditOwn Action = "decisions.read"
 	// AuditSubject is an auditor's: who got one subject's data.
 	AuditSubject Action = "decisions.subject"
+	// ManageCases is a consumer's or its supplier's, under a subscription of its own: to
+	// open, read and end cases.
+	ManageCases Action = "cases.manage"
+	// OwnConsents is a citizen's: to give, list and withdraw their own.
+	OwnConsents Action = "consents.own"
+	// BringConsents is any organisation's, by its own hands: to bring the proof of consents
+	// that were given to it elsewhere.
+	BringConsents Action = "consents.bring"
+	// Suspend is a provider's or a consumer's, by its own hands, on an agreement or a
+	// subscription that it is party to.
+	Suspend Action = "agreement.suspend"
+	// StopMailbox is for whoever may receive it: to suspend or freeze a mailbox.
+	StopMailbox Action = "mailbox.stop"
+	// FreezeDataset is a provider's, on a dataset of its own.
+	FreezeDataset Action = "dataset.freeze"
+	// EndDelegation is for whoever gave it.
+	EndDelegation Action = "delegation.withdraw"
+	// ReportDeviation is a consumer's or its supplier's, under a subscription of its own:
+	// to say that what was delivered is wrong.
+	ReportDeviation Action = "deviation.report"
+	// AnswerDeviation is a provider's, on a dataset of its own.
+	AnswerDeviation Action = "deviation.answer"
+	// GiveReceipt is a consumer's or its supplier's, under an agreement of its own: to say
+	// what was done about a withdrawn consent.
+	GiveReceipt Action = "obligation.receipt"
+	// Agree is a provider's or a consumer's, by its own hands, on an agreement that it is
+	// party to, or that is offered to it: to take a step in its life.
+	Agree Action = "agreement.step"
+	// Offer is any organisation's, by its own hands and for itself: to say what it needs,
+	// to propose an agreement, to publish standard terms or accede to them.
+	Offer Action = "agreement.offer"
 	// Operate is an operator's: the registry, mailboxes of others, the freeze switch.
 	Operate Action = "broker.operate"
 )
 
 // Actions are all of them.
-var Actions = []Action{ReadSelf, ReadCatalogue, PublishRecords, ReadRejections, Receive, LookUp, Audit, AuditOwn, AuditSubject, Operate}
+var Actions = []Action{ReadSelf, ReadCatalogue, PublishRecords, ReadRejections, Receive, LookUp, Audit, AuditOwn, AuditSubject,
+	ManageCases, OwnConsents, BringConsents, Suspend, StopMailbox, FreezeDataset, EndDelegation, ReportDeviation, AnswerDeviation, GiveReceipt, Agree, Offer, Operate}
 
 // Resource is what the action is on. What does not apply is empty.
 type Resource struct {
@@ -175,6 +213,7 @@ type Resource struct {
 	Mailbox      broker.MailboxID
 	Agreement    broker.AgreementID
 	Subscription broker.SubscriptionID
+	Delegation   broker.DelegationID
 }
 
 // TokenError says that a request has no token that counts: HTTP's 401.

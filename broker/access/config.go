@@ -15,7 +15,7 @@ type Config struct {
 	// Issuers are those whose tokens count. With none, nobody comes in.
 	Issuers []Issuer `yaml:"issuers"`
 	// ScopePrefix begins the scopes of this broker: with datafordeler they are
-	// datafordeler:publish, :receive, :lookup, :audit and :operate. A token for an
+	// datafordeler:publish, :receive, :lookup, :manage, :audit and :operate. A token for an
 	// organisation without any of them was not made for this broker, and does not
 	// count.
 	ScopePrefix string `yaml:"scope_prefix"`

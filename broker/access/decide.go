@@ -28,7 +28,7 @@ type Relation string
 const (
 	Unnamed  Relation = "unnamed"  // the request names none
 	Other    Relation = "other"    // it is another's, or there is none
-	Owner    Relation = "owner"    // it owns the dataset
+	Owner    Relation = "owner"    // it owns the dataset, or gave the delegation
 	Receiver Relation = "receiver" // the mailbox is its own, or that of the supplier who calls for it
 	Consumer Relation = "consumer" // it is the agreement's consumer
 	Party    Relation = "party"    // it is provider or consumer of all that is named
@@ -68,20 +68,24 @@ func permits(q Question) bool {
 		return true
 	}
 	if q.Citizen {
-		return false
+		return q.Action == OwnConsents
 	}
 	owned := q.Via == Self || q.Via == Delegated
 	switch q.Action {
 	case ReadCatalogue:
 		return true
-	case PublishRecords, ReadRejections:
+	case PublishRecords, ReadRejections, FreezeDataset, EndDelegation, AnswerDeviation:
 		return q.Scope && q.Relation == Owner && q.Via == Self
-	case Receive:
+	case Receive, StopMailbox:
 		return q.Scope && q.Relation == Receiver && owned
-	case LookUp:
+	case LookUp, ManageCases, ReportDeviation, GiveReceipt:
 		return q.Scope && q.Relation == Consumer && owned
 	case AuditOwn:
 		return q.Scope && q.Relation == Party && owned
+	case Suspend, Agree:
+		return q.Scope && q.Relation == Party && q.Via == Self
+	case Offer, BringConsents:
+		return q.Scope && q.Via == Self
 	case Audit, AuditSubject:
 		return q.Scope && q.Auditor && q.Via == Self
 	case Operate:

@@ -78,6 +78,8 @@ func (g *Gatekeeper) Identify(ctx context.Context, authorization string) (Caller
 // for no scope of their own.
 var scopes = map[Action]string{
 	PublishRecords: "publish", ReadRejections: "publish", Receive: "receive", LookUp: "lookup",
+	ManageCases: "manage", BringConsents: "manage", Suspend: "manage", StopMailbox: "manage", FreezeDataset: "manage", EndDelegation: "manage", ReportDeviation: "receive", GiveReceipt: "receive", AnswerDeviation: "publish",
+	Agree: "manage", Offer: "manage",
 	Audit: "audit", AuditOwn: "audit", AuditSubject: "audit", Operate: "operate",
 }
 
@@ -154,6 +156,8 @@ func (g *Gatekeeper) question(c Caller, a Action, r Resource) (Question, error) 
 // there is not.
 func (g *Gatekeeper) why(q Question) string {
 	switch {
+	case q.Action == OwnConsents:
+		return "this is for citizens, by their own login; an organisation has no consents to give"
 	case q.Citizen:
 		return "this is for organisations; a citizen's login does not open it"
 	case !q.Scope:
@@ -162,6 +166,26 @@ func (g *Gatekeeper) why(q Question) string {
 	switch q.Action {
 	case PublishRecords, ReadRejections:
 		return "no dataset of that name is yours to publish"
+	case FreezeDataset:
+		return "no dataset of that name is yours to freeze"
+	case AnswerDeviation:
+		return "no dataset of that name is yours to answer for"
+	case ReportDeviation:
+		return "no subscription of that name is yours to report on; a supplier needs a delegation that is recorded and in force"
+	case GiveReceipt:
+		return "no agreement of that name is yours to give receipts under; a supplier needs a delegation that is recorded and in force"
+	case EndDelegation:
+		return "no delegation of that name is yours to withdraw: whoever gave it does"
+	case Suspend:
+		return "no agreement or subscription of that name is yours to suspend: its provider or its consumer does, by its own hands"
+	case Agree:
+		return "no agreement of that name is yours to take steps in: its provider or its consumer does, by its own hands"
+	case Offer, BringConsents:
+		return "an organisation does this by its own hands, not a supplier for it"
+	case StopMailbox:
+		return "no mailbox of that name is yours to stop; a supplier needs a delegation that is recorded and in force"
+	case ManageCases:
+		return "no subscription of that name is yours to have cases under; a supplier needs a delegation that is recorded and in force"
 	case Receive:
 		return "no mailbox of that name is yours to read; a supplier needs a delegation that is recorded and in force"
 	case LookUp:

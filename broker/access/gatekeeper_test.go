@@ -162,7 +162,7 @@ const declared = `
 {kind: role, id: drift, organisation: "315555558", role: operator, valid: {from: 2026-01-01}}
 `
 
-var allScopes = []string{"datafordeler:publish", "datafordeler:receive", "datafordeler:lookup", "datafordeler:audit", "datafordeler:operate"}
+var allScopes = []string{"datafordeler:publish", "datafordeler:receive", "datafordeler:lookup", "datafordeler:manage", "datafordeler:audit", "datafordeler:operate"}
 
 func called(n, by broker.OrgNumber) Caller {
 	return Caller{Organisation: n, Supplier: by, Client: "c", Scopes: allScopes}
@@ -212,7 +212,7 @@ func TestMatrix(t *testing.T) {
 		{LookUp, Resource{Agreement: "oslo", Mailbox: "bergen"}, nil},
 		{LookUp, Resource{Agreement: "none"}, nil},
 		{LookUp, Resource{Subscription: "none"}, nil},
-		{LookUp, Resource{}, nil},
+		{LookUp, Resource{}, []string{"oslo", "oslo/supplier", "bergen", "bergen/supplier"}},
 
 		{AuditOwn, Resource{}, []string{"provider", "oslo", "bergen"}},
 		{AuditOwn, Resource{Dataset: "inntekt"}, []string{"provider", "oslo", "bergen"}},
@@ -232,6 +232,32 @@ func TestMatrix(t *testing.T) {
 		{AuditOwn, Resource{Mailbox: "bergen", Dataset: "inntekt"}, []string{"bergen", "bergen/supplier"}},
 		{AuditOwn, Resource{Mailbox: "oslo", Subscription: "oslo-eiendom"}, []string{"oslo"}},
 
+		{ManageCases, Resource{Subscription: "oslo"}, []string{"oslo"}},
+		{ManageCases, Resource{Subscription: "bergen"}, []string{"bergen", "bergen/supplier"}},
+		{ManageCases, Resource{Subscription: "none"}, nil},
+		{Suspend, Resource{Subscription: "bergen"}, []string{"provider", "bergen"}},
+		{Suspend, Resource{Agreement: "oslo-eiendom"}, []string{"provider", "oslo"}},
+		{Suspend, Resource{Agreement: "none"}, nil},
+		{Agree, Resource{Agreement: "oslo-eiendom"}, []string{"provider", "oslo"}},
+		{Agree, Resource{Agreement: "none"}, nil},
+		{Offer, Resource{}, []string{"provider", "oslo", "bergen", "supplier", "auditor", "operator", "stranger", "unregistered"}},
+		{BringConsents, Resource{}, []string{"provider", "oslo", "bergen", "supplier", "auditor", "operator", "stranger", "unregistered"}},
+		{StopMailbox, Resource{Mailbox: "oslo"}, []string{"oslo"}},
+		{StopMailbox, Resource{Mailbox: "bergen"}, []string{"supplier", "bergen/supplier"}},
+		{StopMailbox, Resource{Mailbox: "none"}, nil},
+		{FreezeDataset, Resource{Dataset: "inntekt"}, []string{"provider"}},
+		{FreezeDataset, Resource{Dataset: "none"}, nil},
+		{AnswerDeviation, Resource{Dataset: "inntekt"}, []string{"provider"}},
+		{AnswerDeviation, Resource{Dataset: "none"}, nil},
+		{ReportDeviation, Resource{Subscription: "oslo"}, []string{"oslo"}},
+		{ReportDeviation, Resource{Subscription: "bergen"}, []string{"bergen", "bergen/supplier"}},
+		{ReportDeviation, Resource{Subscription: "none"}, nil},
+		{GiveReceipt, Resource{Agreement: "oslo"}, []string{"oslo"}},
+		{GiveReceipt, Resource{Agreement: "bergen"}, []string{"bergen", "bergen/supplier"}},
+		{GiveReceipt, Resource{Agreement: "none"}, nil},
+		{EndDelegation, Resource{Delegation: "none"}, nil},
+		{EndDelegation, Resource{}, nil},
+		{OwnConsents, Resource{}, []string{"citizen"}},
 		{Audit, Resource{}, []string{"auditor"}},
 		{AuditSubject, Resource{}, []string{"auditor"}},
 		{Operate, Resource{}, []string{"operator"}},
@@ -288,6 +314,10 @@ func TestScopes(t *testing.T) {
 		{AuditOwn, oslo, Resource{}, "datafordeler:audit"},
 		{Audit, digdir, Resource{}, "datafordeler:audit"},
 		{AuditSubject, digdir, Resource{}, "datafordeler:audit"},
+		{ManageCases, oslo, Resource{Subscription: "oslo"}, "datafordeler:manage"},
+		{Suspend, skatt, Resource{Agreement: "oslo"}, "datafordeler:manage"},
+		{StopMailbox, oslo, Resource{Mailbox: "oslo"}, "datafordeler:manage"},
+		{FreezeDataset, skatt, Resource{Dataset: "inntekt"}, "datafordeler:manage"},
 		{Operate, operator, Resource{}, "datafordeler:operate"},
 	} {
 		for _, scope := range append(allScopes, "datafordeler", "datafordeler:", "other:receive") {

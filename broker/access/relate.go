@@ -14,7 +14,8 @@ type index struct {
 	structure broker.Revision
 	mailboxes map[broker.MailboxID][]*broker.Agreement // of the subscriptions that deliver into it
 	delegated map[pair][]delegation
-	parties   map[party]bool // who owns, provides or consumes a dataset; "" is any
+	consumed  map[broker.OrgNumber][]*broker.Agreement // by their consumer
+	parties   map[party]bool                           // who owns, provides or consumes a dataset; "" is any
 }
 
 type party struct {
@@ -34,10 +35,11 @@ func newIndex(st *registry.State) *index {
 		structure: st.Structure(),
 		mailboxes: map[broker.MailboxID][]*broker.Agreement{},
 		delegated: map[pair][]delegation{},
+		consumed:  map[broker.OrgNumber][]*broker.Agreement{},
 		parties:   map[party]bool{},
 	}
 	for _, s := range st.Subscriptions() {
-		if a := st.Agreement(s.Agreement); a != nil && !slices.Contains(x.mailboxes[s.Mailbox], a) {
+		if a := st.Agreement(s.Agreement); a != nil && s.Mailbox != "" && !slices.Contains(x.mailboxes[s.Mailbox], a) {
 			x.mailboxes[s.Mailbox] = append(x.mailboxes[s.Mailbox], a)
 		}
 	}
@@ -58,6 +60,7 @@ func newIndex(st *registry.State) *index {
 	for _, a := range st.Agreements() {
 		concerns(a.Provider, a.Dataset)
 		concerns(a.Consumer, a.Dataset)
+		x.consumed[a.Consumer] = append(x.consumed[a.Consumer], a)
 	}
 	return x
 }
@@ -82,13 +85,15 @@ func (x *index) relate(st *registry.State, c *Caller, a Action, r *Resource, now
 		return Other, via
 	}
 	switch a {
-	case PublishRecords, ReadRejections:
+	case PublishRecords, ReadRejections, FreezeDataset, AnswerDeviation:
 		return x.owner(st, c, r), via
-	case Receive:
+	case EndDelegation:
+		return x.giver(st, c, r), via
+	case Receive, StopMailbox:
 		return x.receiver(st, c, r, via, now)
-	case LookUp:
+	case LookUp, ManageCases, ReportDeviation, GiveReceipt:
 		return x.consumer(st, c, r, via, now)
-	case AuditOwn:
+	case AuditOwn, Suspend, Agree:
 		return x.party(st, c, r, via, now)
 	}
 	return Unnamed, via
@@ -100,6 +105,18 @@ func (x *index) owner(st *registry.State, c *Caller, r *Resource) Relation {
 	}
 	d := st.Dataset(r.Dataset)
 	if *r != (Resource{Dataset: r.Dataset}) || d == nil || d.Owner != c.Organisation {
+		return Other
+	}
+	return Owner
+}
+
+// giver is of a delegation.
+func (x *index) giver(st *registry.State, c *Caller, r *Resource) Relation {
+	if r.Delegation == "" {
+		return Unnamed
+	}
+	d := st.Delegation(r.Delegation)
+	if *r != (Resource{Delegation: r.Delegation}) || d == nil || d.From != c.Organisation {
 		return Other
 	}
 	return Owner
@@ -162,6 +179,20 @@ func (x *index) acts(c *Caller, a *broker.Agreement, now time.Time) (via Via, ok
 }
 
 func (x *index) consumer(st *registry.State, c *Caller, r *Resource, via Via, now time.Time) (Relation, Via) {
+	if *r == (Resource{}) {
+		// To knock, it is enough to be one for whom there is something to ask about:
+		// what that is stands in the body, and is judged by itself.
+		relation := Unnamed
+		for _, a := range x.consumed[c.Organisation] {
+			if how, ok := x.acts(c, a, now); ok && (relation == Unnamed || how != Undelegated) {
+				relation, via = Consumer, how
+				if how != Undelegated {
+					break
+				}
+			}
+		}
+		return relation, via
+	}
 	if r.Agreement == "" && r.Subscription == "" {
 		return Unnamed, via
 	}

@@ -188,22 +188,15 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error) {
 // caller is who a token of the issuer speaks for. Signature, issuer and times have
 // been checked.
 func (c *claims) caller(i *Issuer, prefix string, maxAge time.Duration) (Caller, error) {
-	exp, err := c.date("exp")
-	if err != nil || exp == nil {
-		return Caller{}, denied("the token does not say when it ends (exp)")
-	}
-	iat, err := c.date("iat")
-	switch {
-	case err != nil || iat == nil:
-		return Caller{}, denied("the token does not say when it was made (iat)")
-	case exp.Sub(iat.Time) > maxAge:
-		return Caller{}, denied("the token is made to last too long; get one that ends within " + maxAge.String())
+	exp, err := c.ends(maxAge)
+	if err != nil {
+		return Caller{}, err
 	}
 	audience, err := c.audience(i)
 	if err != nil {
 		return Caller{}, err
 	}
-	caller := Caller{Expires: exp.Time}
+	caller := Caller{Expires: exp}
 	if i.Kind == IDPorten {
 		caller.Client = audience
 		err = c.citizen(i, &caller)
@@ -217,6 +210,22 @@ func (c *claims) caller(i *Issuer, prefix string, maxAge time.Duration) (Caller,
 		return Caller{}, denied("the token has no usable client_id: 1 to 128 printable characters")
 	}
 	return caller, nil
+}
+
+// ends is when the token does. One that was made to last too long does not count.
+func (c *claims) ends(maxAge time.Duration) (time.Time, error) {
+	exp, err := c.date("exp")
+	if err != nil || exp == nil {
+		return time.Time{}, denied("the token does not say when it ends (exp)")
+	}
+	iat, err := c.date("iat")
+	switch {
+	case err != nil || iat == nil:
+		return time.Time{}, denied("the token does not say when it was made (iat)")
+	case exp.Sub(iat.Time) > maxAge:
+		return time.Time{}, denied("the token is made to last too long; get one that ends within " + maxAge.String())
+	}
+	return exp.Time, nil
 }
 
 // audience is the one that the token is for.

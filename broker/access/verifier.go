@@ -85,25 +85,34 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	return s.caller, nil
 }
 
-func (v *Verifier) verify(ctx context.Context, token string) (*verified, error) {
+// claims are those of a token whose signature, issuer and times count.
+func (v *Verifier) claims(ctx context.Context, token string) (issuer *trusted, c *claims, set *keySet, err error) {
 	says, err := look(token)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	issuer := v.issuers[says.iss]
+	issuer = v.issuers[says.iss]
 	if issuer == nil {
-		return nil, denied("the token is of an issuer that does not count here")
+		return nil, nil, nil, denied("the token is of an issuer that does not count here")
 	}
-	set, err := issuer.keys.find(ctx, says.kid)
+	set, err = issuer.keys.find(ctx, says.kid)
 	if errors.Is(err, errUnknownKey) {
-		return nil, denied("the token is signed by a key that its issuer has not published")
+		return nil, nil, nil, denied("the token is signed by a key that its issuer has not published")
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	var c claims
-	if _, err := issuer.parser.ParseWithClaims(token, &c, set.keys.KeyfuncCtx(ctx)); err != nil {
-		return nil, denied(whyNot(err))
+	c = new(claims)
+	if _, err := issuer.parser.ParseWithClaims(token, c, set.keys.KeyfuncCtx(ctx)); err != nil {
+		return nil, nil, nil, denied(whyNot(err))
+	}
+	return issuer, c, set, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, token string) (*verified, error) {
+	issuer, c, set, err := v.claims(ctx, token)
+	if err != nil {
+		return nil, err
 	}
 	caller, err := c.caller(&issuer.Issuer, v.config.ScopePrefix, v.config.MaxAge)
 	if err != nil {

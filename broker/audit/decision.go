@@ -18,12 +18,13 @@ import (
 // Decision is a decision as it is written in JSON.
 type Decision struct {
 	ID           broker.DecisionID     `json:"id"`
-	Kind         string                `json:"kind" doc:"stream, backfill, lookup or door"`
+	Kind         string                `json:"kind" enum:"stream,backfill,lookup,door,notice" doc:"stream: when the record was published; backfill: afterwards, on a record published before; lookup: to somebody who asked; door: withheld after all; notice: whether a consumer is told, without data, that what it was delivered has been corrected or retracted"`
+	Request      *broker.Digest        `json:"request,omitempty" doc:"of a lookup: decisions with the same one were answered together"`
 	Dataset      broker.DatasetID      `json:"dataset"`
 	TopicID      broker.Digest         `json:"topic_id"`
 	Partition    int32                 `json:"partition"`
-	Offset       int64                 `json:"offset" doc:"of the record in its source partition"`
-	Event        broker.EventHash      `json:"event" doc:"keyed hash of the event's id"`
+	Offset       int64                 `json:"offset" doc:"of the record in its source partition; -1 where it does not lie in the log, as a lookup's may not"`
+	Event        broker.EventHash      `json:"event,omitzero" doc:"keyed hash of the event's id; without it a lookup found nothing, or was refused"`
 	Record       string                `json:"record" doc:"new, correction or retraction"`
 	Subscription broker.SubscriptionID `json:"subscription"`
 	Agreement    broker.AgreementID    `json:"agreement"`
@@ -33,6 +34,7 @@ type Decision struct {
 	Package      broker.PackageRef     `json:"package"`
 	Fields       []broker.Pointer      `json:"fields,omitempty" doc:"what left, as JSON Pointers"`
 	Shielded     bool                  `json:"shielded,omitempty"`
+	Notice       bool                  `json:"notice,omitempty" doc:"a permit that only told the consumer of a correction or retraction, without data"`
 	Delivery     *broker.DeliveryID    `json:"delivery,omitempty"`
 	Policy       string                `json:"policy" doc:"digest of the policy that decided"`
 	Revision     broker.Revision       `json:"revision" doc:"of the registry"`
@@ -49,13 +51,23 @@ func NewDecision(d *broker.Decision) Decision {
 		Outcome: OutcomeWord(d), Reasons: d.Outcome.Reasons, Bases: d.Outcome.Bases, Package: d.Package, Fields: d.Fields,
 		Shielded: d.Shielded, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time, Period: d.Period,
 	}
-	if d.Outcome.Permit {
+	j.Notice = isNotice(d)
+	if !d.Delivery.IsZero() {
 		j.Delivery = &d.Delivery
+	}
+	if !d.Request.IsZero() {
+		j.Request = &d.Request
 	}
 	if !d.Subject.IsZero() {
 		j.Subject = &d.Subject
 	}
 	return j
+}
+
+// isNotice reports whether a permit let no data leave: the consumer was told that a
+// record was corrected or retracted, as its agreement wants it.
+func isNotice(d *broker.Decision) bool {
+	return d.Outcome.Permit && d.RecordKind != broker.Original && len(d.Fields) == 0 && !d.Shielded && d.Kind != broker.LookupDecision
 }
 
 // OutcomeWord is permit or deny.
@@ -85,14 +97,18 @@ func NewHit(h *store.Hit) Hit {
 
 // HitColumns are the names of a hit's columns in CSV. New ones come last.
 var HitColumns = []string{"time", "id", "kind", "dataset", "partition", "offset", "outcome", "reasons", "bases", "consumer", "provider", "supplier",
-	"subscription", "agreement", "package", "version", "fields", "shielded", "policy", "revision", "period"}
+	"subscription", "agreement", "package", "version", "fields", "shielded", "policy", "revision", "period", "request"}
 
 // Row are a hit's cells.
 func (h *Hit) Row() []string {
+	request := ""
+	if h.Request != nil {
+		request = h.Request.String()
+	}
 	return []string{h.Time.UTC().Format(time.RFC3339Nano), h.ID.String(), h.Kind, string(h.Dataset), fmt.Sprint(h.Partition),
 		fmt.Sprint(h.Offset), h.Outcome, Cell(h.Reasons), Cell(h.Bases), string(h.Consumer), string(h.Provider), string(h.Supplier),
 		string(h.Subscription), string(h.Agreement), h.Package.ID, fmt.Sprint(h.Package.Version), Cell(h.Fields),
-		strconv.FormatBool(h.Shielded), h.Policy, fmt.Sprint(h.Revision), h.Period}
+		strconv.FormatBool(h.Shielded), h.Policy, fmt.Sprint(h.Revision), h.Period, request}
 }
 
 // Filters are a search in words, as flags and query parameters have them. What is
@@ -101,7 +117,7 @@ type Filters struct {
 	Dataset, Subscription, Agreement, Basis string
 	Package                                 string // ID or ID@VERSION
 	Consumer, Provider, Supplier            string // organisation numbers
-	Decision, Delivery, Event               string // 32 hexadecimal digits
+	Decision, Delivery, Event, Request      string // 32 hexadecimal digits
 	Partition, Offset                       int64  // of the record; −1: any
 	Outcome, Reason, Shielded, Kind, Period string
 	From, To                                string
@@ -151,7 +167,7 @@ func (f *Filters) Query() (q store.Query, err error) {
 	for _, id := range []struct {
 		field, text string
 		to          *broker.Digest
-	}{{"decision", f.Decision, &q.Decision}, {"delivery", f.Delivery, &q.Delivery}, {"event", f.Event, (*broker.Digest)(&q.Event)}} {
+	}{{"decision", f.Decision, &q.Decision}, {"delivery", f.Delivery, &q.Delivery}, {"event", f.Event, (*broker.Digest)(&q.Event)}, {"request", f.Request, &q.Request}} {
 		if id.text == "" {
 			continue
 		}
@@ -173,7 +189,7 @@ func (f *Filters) Query() (q store.Query, err error) {
 		known      []string
 		to         *uint8
 	}{{"outcome", f.Outcome, []string{"permit", "deny"}, (*uint8)(&q.Verdict)}, {"shielded", f.Shielded, []string{"only", "without"}, (*uint8)(&q.Shielded)},
-		{"kind", f.Kind, []string{"stream", "backfill", "lookup", "door"}, (*uint8)(&q.Kind)}} {
+		{"kind", f.Kind, []string{"stream", "backfill", "lookup", "door", "notice"}, (*uint8)(&q.Kind)}} {
 		if w.got == "" {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 type Store interface {
 	Search(context.Context, store.Query) (store.Page, error)
 	Coverage(ctx context.Context, dataset broker.DatasetID, from, to time.Time) ([]store.PartitionCoverage, error)
+	Kinds(ctx context.Context, dataset broker.DatasetID, from, to time.Time) ([]store.KindCoverage, error)
 	Delivered(ctx context.Context, from, to time.Time, agreements ...broker.AgreementID) ([]store.Delivered, error)
 }
 
@@ -36,6 +37,8 @@ type Subjects interface {
 	// Pseudonyms are a subject's in every month whose key stands; destroyed are the
 	// months whose keys are gone. A *SubjectError: the identifier is none of its kind.
 	Pseudonyms(kind broker.SubjectKind, id string, now time.Time) (all []broker.Pseudonym, destroyed []string, err error)
+	// PseudonymsOf are the same of a subject that is known by its keyed hash.
+	PseudonymsOf(subject broker.SubjectKey, now time.Time) (all []broker.Pseudonym, destroyed []string, err error)
 }
 
 // Desk is where questions are asked. Its methods may be called at the same time.

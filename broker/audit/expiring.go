@@ -78,15 +78,46 @@ func expiring(st *registry.State, s Scope, now time.Time, days int) (all []Due) 
 			byBasis[b] = append(byBasis[b], a.ID)
 		}
 		add(a.Valid.To, "ends", "agreement", string(a.ID), "", []broker.AgreementID{a.ID})
+		for _, v := range latestAssessments(st, a.ID) {
+			add(v.Assessment.Review, "review", "assessment", string(a.ID)+"/"+string(v.Assessment.Side), v.By, []broker.AgreementID{a.ID})
+		}
+	}
+	onAssessment := map[broker.AssessmentID][]broker.AgreementID{}
+	rests := func(a *broker.Assessment, on []broker.AgreementID) {
+		for _, id := range a.RestsOn {
+			onAssessment[id] = append(onAssessment[id], on...)
+		}
 	}
 	for _, b := range st.Bases() {
+		rests(&b.Assessed, byBasis[b.ID])
 		add(b.Valid.To, "ends", "basis", string(b.ID), b.Assessed.By, byBasis[b.ID])
 		add(b.Assessed.Review, "review", "basis", string(b.ID), b.Assessed.By, byBasis[b.ID])
 	}
 	for _, p := range st.Packages() {
 		if on := byPackage[p.Ref()]; len(on) > 0 { // an old version that nobody uses is nobody's to review
+			rests(&p.Assessment, on)
 			add(p.Assessment.Review, "review", "package", fmt.Sprintf("%s@%d", p.ID, p.Version), p.Assessment.By, on)
 		}
+	}
+	for _, f := range st.Frameworks() {
+		var on []broker.AgreementID
+		for _, a := range live {
+			if a.Framework == f.ID {
+				on = append(on, a.ID)
+			}
+		}
+		if f.Closed && len(on) == 0 {
+			continue
+		}
+		add(f.Valid.To, "ends", "framework", string(f.ID), f.By, on)
+		for i := range f.Assessments {
+			add(f.Assessments[i].Review, "review", "assessment", string(f.ID)+"/"+string(f.Assessments[i].Side), f.By, on)
+		}
+	}
+	for _, v := range st.LegalAssessments() {
+		on := onAssessment[v.ID]
+		slices.Sort(on)
+		add(v.Review, "review", "assessment", string(v.ID), v.By, slices.Compact(on))
 	}
 	for _, d := range st.Delegations() {
 		if _, gone := st.DelegationWithdrawn(d.ID); gone {
@@ -117,5 +148,21 @@ func expiring(st *registry.State, s Scope, now time.Time, days int) (all []Due) 
 	slices.SortFunc(all, func(a, b Due) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID), cmp.Compare(a.What, b.What))
 	})
+	return all
+}
+
+// latestAssessments are an agreement's own, by its steps: the latest of each side.
+func latestAssessments(st *registry.State, id broker.AgreementID) (all []registry.Stepped) {
+	l := st.Lifecycle(id)
+	if l == nil {
+		return nil
+	}
+	seen := map[broker.Side]bool{}
+	for _, v := range slices.Backward(l.Steps) {
+		if v.Step == broker.StepAssessed && !seen[v.Assessment.Side] {
+			seen[v.Assessment.Side] = true
+			all = append(all, v)
+		}
+	}
 	return all
 }

@@ -1,17 +1,21 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/derive"
 	"datafordeler/broker/ledger"
 	"datafordeler/broker/registry"
+	"datafordeler/broker/store"
 	"datafordeler/policy"
 )
 
@@ -33,10 +37,22 @@ type Explanation struct {
 	Terms    *broker.Agreement `json:"agreement"`
 	Bases    []Basis           `json:"bases"`
 	Reasons  []ReasonWords     `json:"reasons,omitempty"`
-	Proof    ProofStatus       `json:"proof"`
-	engine   *policy.Engine    // of the policy that decided; nil where it cannot be compiled here
-	state    *registry.State   // as of the decision's revision
-	decision *broker.Decision
+	Derived  []Derived         `json:"derived,omitempty" doc:"of the fields, those that the broker worked out of others"`
+	// Household is set where the subject was asked about together with others.
+	Household *Household      `json:"household,omitempty" doc:"where several were asked about together, and the answer is on all of them"`
+	Proof     ProofStatus     `json:"proof"`
+	Withheld  *Withheld       `json:"withheld,omitempty" doc:"at the door: since when, and how often"`
+	engine    *policy.Engine  // of the policy that decided; nil where it cannot be compiled here
+	state     *registry.State // as of the decision's revision
+	decision  *broker.Decision
+}
+
+// Withheld says how often one delivery was withheld at the door. It is asked for
+// again, and each time is a decision under the same id.
+type Withheld struct {
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last"`
+	Times int       `json:"times" doc:"at most 1000 are counted"`
 }
 
 type About struct {
@@ -62,6 +78,21 @@ type ReasonWords struct {
 	Remedy  map[string]string `json:"remedy,omitempty"`
 }
 
+// Derived says how a delivered field was worked out.
+type Derived struct {
+	Field broker.Pointer   `json:"field"`
+	Title string           `json:"title"`
+	From  []broker.Pointer `json:"from"`
+	Rule  string           `json:"rule" doc:"as a formula, in version 1 of the language of derivations"`
+}
+
+// Household says which decisions belong together: those whose request is this one but
+// for its last byte, which is the place.
+type Household struct {
+	Request broker.Digest `json:"request" doc:"what the requests of all of them begin with; the last two digits are the place"`
+	Place   int           `json:"place" doc:"of this subject in the question, from 1 on"`
+}
+
 type ProofStatus struct {
 	Origin    string   `json:"origin"`
 	Entry     int64    `json:"entry"`
@@ -80,7 +111,27 @@ func (d *Desk) Explain(ctx context.Context, proven *Proven) (*Explanation, error
 	if x.state, err = d.StateAt(ctx, made.Revision); err != nil {
 		return nil, err
 	}
+	if made.Kind == broker.DoorDecision {
+		if x.Withheld, err = d.withheld(ctx, &made); err != nil {
+			return nil, err
+		}
+	}
 	return x, x.fill()
+}
+
+// withheld counts the times. Where no read model is at hand it is the one that is
+// explained, which is the first.
+func (d *Desk) withheld(ctx context.Context, made *broker.Decision) (*Withheld, error) {
+	w := &Withheld{Since: made.Time, Last: made.Time, Times: 1}
+	if d.Store == nil {
+		return w, nil
+	}
+	page, err := d.Store.Search(ctx, store.Query{Decision: made.ID, Ascending: true, Limit: store.MaxLimit})
+	if err != nil || len(page.Hits) == 0 {
+		return w, err
+	}
+	w.Since, w.Last, w.Times = page.Hits[0].Decision.Time, page.Hits[len(page.Hits)-1].Decision.Time, len(page.Hits)
+	return w, nil
 }
 
 var errEnough = errors.New("enough")
@@ -117,6 +168,11 @@ func (x *Explanation) party(number broker.OrgNumber) Party {
 	return p
 }
 
+// contact is where to ask on the agreement, or else its party.
+func (x *Explanation) contact(agreed string, party broker.OrgNumber) string {
+	return cmp.Or(agreed, x.party(party).Contact)
+}
+
 func (x *Explanation) fill() error {
 	d, st := x.decision, x.state
 	a := st.Agreement(d.Agreement)
@@ -133,13 +189,32 @@ func (x *Explanation) fill() error {
 		x.About.Title = ds.Title
 	}
 	cited := d.Outcome.Bases
-	if len(cited) == 0 {
+	if len(cited) == 0 && d.Kind != broker.NoticeDecision { // a notice rests on a duty, and not on the agreement's bases
 		cited = a.Bases
 	}
 	x.Bases = []Basis{}
 	for _, id := range cited {
 		if b := st.Basis(id); b != nil {
 			x.Bases = append(x.Bases, Basis{*b, strings.TrimSpace(b.Title + " " + b.Paragraph)})
+		}
+	}
+	if pack := st.Package(d.Package); pack != nil {
+		for _, f := range d.Fields {
+			by := pack.Derivation(f)
+			switch {
+			case by == nil:
+			case pack.Household != nil:
+				from, rule := derive.OfHousehold(pack.Household, by)
+				x.Derived = append(x.Derived, Derived{f, by.Title, from, rule})
+			default:
+				x.Derived = append(x.Derived, Derived{f, by.Title, derive.Inputs(by), derive.Rule(by)})
+			}
+		}
+		if pack.Household != nil && d.Kind == broker.LookupDecision {
+			// What took a permit back stands by itself, at no place.
+			if request, place := broker.HouseholdOf(d.Request); place > 0 {
+				x.Household = &Household{request, place}
+			}
 		}
 	}
 	if active := st.Policy(); active != nil && active.Digest == d.PolicyDigest {
@@ -167,12 +242,28 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 	}
 	d, a := x.decision, x.Terms
 	p := &printer{w: w}
-	if d.Outcome.Permit {
-		p.line(t.permitted, x.Consumer.Name, x.Consumer.Number, d.Time.Format(time.RFC3339))
-	} else {
-		p.line(t.denied, x.Consumer.Name, x.Consumer.Number, d.Time.Format(time.RFC3339))
+	nothing := d.Kind == broker.LookupDecision && d.Event.IsZero()
+	head := t.denied
+	switch {
+	case d.Outcome.Permit && nothing:
+		head = t.nothing
+	case isNotice(d):
+		head = t.notified
+	case !d.Outcome.Permit && d.Kind == broker.NoticeDecision:
+		head = t.untold
+	case d.Outcome.Permit:
+		head = t.permitted
 	}
-	p.line(t.record, x.About.Title, x.About.ID, d.Position.Partition, d.Position.Offset, x.Provider.Name, x.Provider.Number)
+	p.line(head, x.Consumer.Name, x.Consumer.Number, d.Time.Format(time.RFC3339))
+	switch {
+	case nothing:
+		p.line(t.noRecord, x.About.Title, x.About.ID, x.Provider.Name, x.Provider.Number)
+	case d.Position.Offset == broker.Nowhere:
+		p.line(t.elsewhere, x.About.Title, x.About.ID, x.Provider.Name, x.Provider.Number)
+	default:
+		p.line(t.record, x.About.Title, x.About.ID, d.Position.Partition, d.Position.Offset, x.Provider.Name, x.Provider.Number)
+	}
+	x.kind(p, t)
 	for _, r := range x.Reasons {
 		message := r.Message[lang]
 		if message == "" {
@@ -191,6 +282,9 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 		}
 	}
 	p.line("")
+	if d.Kind == broker.NoticeDecision {
+		p.line(t.duty)
+	}
 	for _, b := range x.Bases {
 		var sides []string
 		for _, s := range b.Sides {
@@ -210,14 +304,35 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 	}
 	p.line(t.agreement, a.ID, t.status[a.Status], a.Purpose, until(a.Valid, t))
 	p.line("  "+t.controllers, x.party(a.Responsibility.ProviderController).Name, x.party(a.Responsibility.ConsumerController).Name)
+	if gives, receives := x.contact(a.Responsibility.ProviderContact, a.Provider), x.contact(a.Responsibility.ConsumerContact, a.Consumer); gives != "" || receives != "" {
+		p.line("  "+t.contacts, elseSay(gives, t.none), elseSay(receives, t.none))
+	}
+	for i := range a.Responsibility.Processors {
+		r := &a.Responsibility.Processors[i]
+		p.line("  "+t.processor, x.party(r.For).Name, x.party(r.Organisation).Name, r.Task, r.Contract, Cell(r.Locations))
+	}
+	if a.Justification != "" {
+		p.line("  "+t.justified, a.Justification)
+	}
 	if x.Supplier != nil {
 		p.line("  "+t.supplier, x.Supplier.Name, x.Supplier.Number)
 	}
 	p.line("  "+t.cost, elseSay(string(a.Cost.Model), t.none), elseSay(x.party(a.Cost.Payer).Name, t.none))
-	if d.Outcome.Permit {
+	switch {
+	case d.Outcome.Permit && d.Kind == broker.NoticeDecision:
+		p.line(t.toldAfter)
+	case isNotice(d) && d.RecordKind == broker.Retraction:
+		p.line(t.retracted)
+	case isNotice(d):
+		p.line(t.corrected)
+	case d.Outcome.Permit && !nothing:
 		p.line(t.fields, len(d.Fields), d.Package.ID, d.Package.Version)
 		for _, f := range d.Fields {
 			p.line("  %s", f)
+			if i := slices.IndexFunc(x.Derived, func(by Derived) bool { return by.Field == f }); i >= 0 {
+				by := &x.Derived[i]
+				p.line("    "+t.derived, by.Title, Cell(by.From), by.Rule)
+			}
 		}
 		if d.Shielded {
 			p.line("  " + t.shielded)
@@ -234,6 +349,27 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 	}
 	p.line(t.id, d.ID)
 	return p.err
+}
+
+// kind says in plain words what kind of decision it was, where it is not the
+// stream's, which is made when a record is published.
+func (x *Explanation) kind(p *printer, t *words) {
+	switch d := x.decision; d.Kind {
+	case broker.BackfillDecision:
+		p.line(t.backfill)
+	case broker.LookupDecision:
+		p.line(t.lookup, d.Request)
+		if h := x.Household; h != nil {
+			p.line("  "+t.together, h.Place, h.Request.String()[:30])
+		}
+	case broker.NoticeDecision:
+		p.line(t.notice)
+	case broker.DoorDecision:
+		p.line(t.door, x.Withheld.Since.Format(time.RFC3339))
+		if x.Withheld.Times > 1 {
+			p.line("  "+t.doorAgain, x.Withheld.Times, x.Withheld.Last.Format(time.RFC3339))
+		}
+	}
 }
 
 // printer remembers the first error.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/derive"
 	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
 	"datafordeler/broker/store"
@@ -20,7 +22,14 @@ type Fields struct {
 	Consumer   broker.OrgNumber   `json:"consumer"`
 	Package    broker.PackageRef  `json:"package"`
 	Deliveries int64              `json:"deliveries"`
-	Agreed     []broker.Pointer   `json:"agreed"`
+	// Of the deliveries: those to somebody who asked, and those of records from before.
+	Lookups   int64 `json:"by_lookup,omitempty" doc:"of the deliveries, those that answered a lookup"`
+	Backfills int64 `json:"by_backfill,omitempty" doc:"of the deliveries, those of records that had been published before"`
+	// Notices had no data, and no fields: they are no fault.
+	Notices int64 `json:"notices,omitempty" doc:"of the deliveries, those that only told of a correction or retraction, without data"`
+	// Nothing were permitted lookups that found no record: no delivery.
+	Nothing int64            `json:"nothing_found,omitempty" doc:"permitted lookups that found no record; they are not among the deliveries"`
+	Agreed  []broker.Pointer `json:"agreed"`
 	// Never were agreed and in no delivery: the agreement may be wider than need be.
 	Never []broker.Pointer `json:"never_delivered,omitempty"`
 	Sets  []FieldSet       `json:"delivered"`
@@ -33,6 +42,8 @@ type FieldSet struct {
 	Fields    []broker.Pointer `json:"fields"`
 	Shielded  bool             `json:"shielded,omitempty"`
 	Count     int64            `json:"count"`
+	Lookups   int64            `json:"by_lookup,omitempty"`
+	Backfills int64            `json:"by_backfill,omitempty"`
 	First     time.Time        `json:"first"`
 	Last      time.Time        `json:"last"`
 	NotAgreed []broker.Pointer `json:"not_agreed,omitempty"`
@@ -40,13 +51,22 @@ type FieldSet struct {
 
 // FieldsColumns are the names of a report's columns in CSV: a row for each set of
 // fields that was delivered.
-var FieldsColumns = []string{"agreement", "consumer", "package", "version", "fields", "shielded", "count", "first", "last", "not_agreed", "never_delivered", "faults"}
+var FieldsColumns = []string{"agreement", "consumer", "package", "version", "fields", "shielded", "count", "first", "last", "not_agreed", "never_delivered", "faults", "by_lookup", "by_backfill", "nothing_found", "notices"}
 
 // Rows are a report's rows.
 func (r *Fields) Rows() (rows [][]string) {
 	for _, s := range r.Sets {
+		notices := "0"
+		if len(s.Fields) == 0 && !s.Shielded {
+			notices = fmt.Sprint(s.Count)
+		}
 		rows = append(rows, []string{string(r.Agreement), string(r.Consumer), r.Package.ID, fmt.Sprint(r.Package.Version), Cell(s.Fields), fmt.Sprint(s.Shielded),
-			fmt.Sprint(s.Count), s.First.UTC().Format(time.RFC3339Nano), s.Last.UTC().Format(time.RFC3339Nano), Cell(s.NotAgreed), Cell(r.Never), strings.Join(r.Faults, "; ")})
+			fmt.Sprint(s.Count), s.First.UTC().Format(time.RFC3339Nano), s.Last.UTC().Format(time.RFC3339Nano), Cell(s.NotAgreed), Cell(r.Never), strings.Join(r.Faults, "; "),
+			fmt.Sprint(s.Lookups), fmt.Sprint(s.Backfills), "", notices})
+	}
+	if r.Nothing > 0 { // a row of its own: it has no fields
+		rows = append(rows, []string{string(r.Agreement), string(r.Consumer), r.Package.ID, fmt.Sprint(r.Package.Version), "", "false",
+			"0", "", "", "", Cell(r.Never), strings.Join(r.Faults, "; "), "0", "0", fmt.Sprint(r.Nothing), "0"})
 	}
 	return rows
 }
@@ -88,18 +108,42 @@ func (d *Desk) Fields(ctx context.Context, s Scope, agreement broker.AgreementID
 // rested on, by the log of the registry.
 func (d *Desk) agreedPackages(ctx context.Context) (map[broker.AgreementID]map[broker.PackageRef]bool, error) {
 	agreed := map[broker.AgreementID]map[broker.PackageRef]bool{}
-	err := d.Control.Log(ctx, func(offset int64, e registry.Event, accepted bool) error {
-		if !accepted || e.Type != registry.AgreementPut {
+	rests := func(id broker.AgreementID, p broker.PackageRef) {
+		if agreed[id] == nil {
+			agreed[id] = map[broker.PackageRef]bool{}
+		}
+		agreed[id][p] = true
+	}
+	offers, standard := map[broker.AgreementID]broker.PackageRef{}, map[broker.AgreementID]broker.PackageRef{}
+	err := d.Control.Log(ctx, func(offset int64, e registry.Event, accepted bool) (err error) {
+		if !accepted {
 			return nil
 		}
-		var a broker.Agreement
-		if err := json.Unmarshal(e.Data, &a); err != nil {
+		switch e.Type {
+		case registry.AgreementPut:
+			var a broker.Agreement
+			err = json.Unmarshal(e.Data, &a)
+			rests(a.ID, a.Package)
+		case registry.AgreementStepped: // an offer is rested on once it is activated
+			var v broker.AgreementStep
+			if err = json.Unmarshal(e.Data, &v); v.Terms != nil {
+				offers[v.Agreement] = v.Terms.Package
+			}
+			if p, ok := offers[v.Agreement]; ok && v.Step == broker.StepActivated {
+				rests(v.Agreement, p)
+			}
+		case registry.FrameworkPut:
+			var f broker.Framework
+			err = json.Unmarshal(e.Data, &f)
+			standard[f.ID] = f.Package
+		case registry.FrameworkAcceded:
+			var v broker.Accession
+			err = json.Unmarshal(e.Data, &v)
+			rests(v.Agreement, standard[v.Framework])
+		}
+		if err != nil {
 			return fmt.Errorf("control event at offset %d: %w", offset, err)
 		}
-		if agreed[a.ID] == nil {
-			agreed[a.ID] = map[broker.PackageRef]bool{}
-		}
-		agreed[a.ID][a.Package] = true
 		return nil
 	})
 	return agreed, err
@@ -115,19 +159,34 @@ func compareFields(d *store.Delivered, pack *broker.RightsPackage, agreed bool) 
 	if pack == nil {
 		r.Faults = append(r.Faults, "this version of a rights package is not registered")
 	} else {
-		r.Agreed = pack.Fields
+		r.Agreed = pack.Leaving()
 	}
 	seen := map[broker.Pointer]bool{}
 	var sum int64
 	for _, set := range d.Sets {
-		f := FieldSet{Fields: set.Fields, Shielded: set.Shielded, Count: set.Count, First: set.First, Last: set.Last}
+		sum += set.Count
+		if n := set.Kinds[broker.LookupDecision]; n > 0 && len(set.Fields) == 0 {
+			r.Nothing += n
+			r.Deliveries -= n
+			set.Count -= n
+			set.Kinds[broker.LookupDecision] = 0
+			if set.Count == 0 {
+				continue
+			}
+		}
+		if len(set.Fields) == 0 && !set.Shielded {
+			r.Notices += set.Count
+		}
+		r.Lookups += set.Kinds[broker.LookupDecision]
+		r.Backfills += set.Kinds[broker.BackfillDecision]
+		f := FieldSet{Fields: set.Fields, Shielded: set.Shielded, Count: set.Count, Lookups: set.Kinds[broker.LookupDecision], Backfills: set.Kinds[broker.BackfillDecision], First: set.First, Last: set.Last}
 		for _, p := range set.Fields {
 			if set.Shielded && p == "/"+minimise.Mark && pack != nil && pack.Shielding != nil {
 				continue // it says that fields were taken away
 			}
 			by, ok := allowedBy(r.Agreed, p)
 			if set.Shielded && ok {
-				ok = !shieldedOff(pack.Shielding, p)
+				ok = !shieldedOff(pack, p)
 			}
 			if !ok {
 				f.NotAgreed = append(f.NotAgreed, p)
@@ -137,7 +196,6 @@ func compareFields(d *store.Delivered, pack *broker.RightsPackage, agreed bool) 
 		if len(f.NotAgreed) > 0 {
 			r.Faults = append(r.Faults, fmt.Sprintf("not agreed, in %d deliveries: %s", f.Count, Cell(f.NotAgreed)))
 		}
-		sum += set.Count
 		r.Sets = append(r.Sets, f)
 	}
 	if sum != d.Permits {
@@ -151,12 +209,16 @@ func compareFields(d *store.Delivered, pack *broker.RightsPackage, agreed bool) 
 	return r
 }
 
-// shieldedOff reports whether shielding takes a field away.
-func shieldedOff(s *broker.Shielding, p broker.Pointer) bool {
+// shieldedOff reports whether shielding takes a field, or an answer, away.
+func shieldedOff(pack *broker.RightsPackage, p broker.Pointer) bool {
+	s := pack.Shielding
 	if s == nil {
 		return false // shielded without a rule: the mark is the fault
 	}
 	_, removed := allowedBy(s.Remove, p)
+	if d := pack.Derivation(p); d != nil {
+		removed = removed || slices.ContainsFunc(s.Remove, func(r broker.Pointer) bool { return derive.Touches(d, r) })
+	}
 	return removed || s.Body
 }
 

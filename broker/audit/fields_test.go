@@ -12,6 +12,8 @@ import (
 // What was delivered and not agreed is a fault, and nothing else is.
 func TestCompareFields(t *testing.T) {
 	pack := &broker.RightsPackage{ID: "p", Version: 1, Fields: []broker.Pointer{"/a", "/b", "/c"}, Shielding: &broker.Shielding{Remove: []broker.Pointer{"/b"}}}
+	deriving := &broker.RightsPackage{ID: "p", Version: 1, Fields: []broker.Pointer{"/a"}, Shielding: pack.Shielding, Derivations: []broker.Derivation{
+		{V: 1, Target: "/svar", Title: "Svar", Op: broker.Sum, Value: "/b", Below: "1"}, {V: 1, Target: "/antall", Title: "Antall", Rows: "/c", Op: broker.Count}}}
 	for _, c := range []struct {
 		name     string
 		pack     *broker.RightsPackage
@@ -29,6 +31,11 @@ func TestCompareFields(t *testing.T) {
 		{"not shielded", pack, true, []broker.Pointer{"/skjermet", "/a"}, false, 2, 1},
 		{"shielded too little", pack, true, []broker.Pointer{"/skjermet", "/a", "/b"}, true, 2, 1},
 		{"shielded without a rule", &broker.RightsPackage{Fields: pack.Fields}, true, []broker.Pointer{"/skjermet", "/a"}, true, 2, 1},
+		{"derived", deriving, true, []broker.Pointer{"/a", "/svar"}, false, 2, 0},
+		{"derived, and its input too", deriving, true, []broker.Pointer{"/a", "/b", "/svar"}, false, 2, 1},
+		{"derived by nobody", pack, true, []broker.Pointer{"/a", "/svar"}, false, 2, 1},
+		{"shielded, and derived from what was taken away", deriving, true, []broker.Pointer{"/skjermet", "/a", "/svar"}, true, 2, 1},
+		{"shielded, and derived from other things", deriving, true, []broker.Pointer{"/skjermet", "/a", "/antall"}, true, 2, 0},
 		{"another version", pack, false, []broker.Pointer{"/a"}, false, 2, 1},
 		{"no package", nil, false, []broker.Pointer{"/a"}, false, 2, 3},
 		{"some are not known", pack, true, []broker.Pointer{"/a"}, false, 3, 1},

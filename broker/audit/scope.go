@@ -48,6 +48,9 @@ func (s Scope) sees(provider, consumer, supplier broker.OrgNumber) bool {
 	return s.party != "" && (provider == s.party || consumer == s.party || supplier == s.party) && (s.supplier == "" || supplier == s.supplier)
 }
 
+// Sees reports whether the asker is party to an agreement.
+func (s Scope) Sees(a *broker.Agreement) bool { return s.sees(a.Provider, a.Consumer, a.Supplier) }
+
 // owns reports whether the asker may see all of a dataset's records accounted for:
 // that is its owner's, and tells how many records there are for everybody.
 func (s Scope) owns(owner broker.OrgNumber) bool {

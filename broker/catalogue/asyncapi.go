@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"datafordeler/broker"
+	"datafordeler/broker/derive"
 	"datafordeler/broker/registry"
 )
 
@@ -262,12 +263,27 @@ func (doc *asyncDocument) mailbox(st *registry.State, m *broker.Mailbox, names N
 			Name: name, Title: t.Dataset.Title, ContentType: "application/json",
 			Summary: fmt.Sprintf("Records of %s under agreement %s, reduced to the fields of rights package %s/%d", t.Dataset.ID, t.Agreement.ID, t.Package.ID, t.Package.Version),
 			Headers: deliveryHeaders(t),
-			Payload: object{Type: "object", Description: "The provider's payload, reduced to x-fields. Of a protected person some may be left out, and \"skjermet\": true is set."},
+			Payload: payload(t.Package),
 			Fields:  t.Package.Fields, Concepts: meanings(t.Dataset, t.Package.Fields),
 		}
 		op.Messages = append(op.Messages, pointer("channels", id, "messages", name))
 	}
 	doc.Channels[id], doc.Operations["send.mailbox."+string(m.ID)] = c, op
+}
+
+// payload is what is delivered under a package.
+func payload(p *broker.RightsPackage) object {
+	o := object{Type: "object", Description: "The provider's payload, reduced to x-fields. Of a protected person some may be left out, and \"skjermet\": true is set."}
+	for i := range p.Derivations {
+		d := &p.Derivations[i]
+		if o.Properties == nil {
+			o.Properties = map[string]property{}
+			o.Description += " The properties below are no part of the provider's payload: they are derived from it."
+		}
+		kind, names := derive.Answer(d)
+		o.Properties[strings.TrimPrefix(string(d.Target), "/")] = property{Type: kind, Enum: names, Description: d.Title + ": " + derive.Rule(d)}
+	}
+	return o
 }
 
 // meanings are the concepts of the agreed fields alone.

@@ -123,10 +123,8 @@ type Batch struct {
 	decided  int   // decisions in the record under way
 	fixed    int   // bytes of header and usage, at the most
 
-	out     [][]byte // the records; room beyond len is kept
-	scratch []byte
-	group   []byte
-	names   namesWriter
+	out [][]byte // the records; room beyond len is kept
+	dictWriter
 }
 
 // Reset begins a batch. The header's Usage is kept, not copied.

@@ -443,7 +443,7 @@ func TestDamage(t *testing.T) {
 				hostile(t, x)
 			}
 		}
-		newer := append([]byte{batchVersion + 1}, value[1:]...)
+		newer := append([]byte{singlesVersion + 1}, value[1:]...)
 		if _, err := Decode(newer, nil); err == nil || errors.Is(err, errBatch) || !strings.Contains(err.Error(), "newer") {
 			t.Errorf("a newer format: %v", err)
 		}

@@ -26,8 +26,10 @@ func version(value []byte) error {
 	switch {
 	case len(value) == 0:
 		return fmt.Errorf("%w: it is empty", errBatch)
+	case value[0] == singlesVersion:
+		return ErrSingles
 	case value[0] == 0 || value[0] > batchVersion:
-		return fmt.Errorf("decisions in format %d: this version reads formats 1 to %d; use a newer datafordeler", value[0], batchVersion)
+		return fmt.Errorf("decisions in format %d: this version reads formats 1 to %d; use a newer datafordeler", value[0], singlesVersion)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package deliver
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"datafordeler/broker"
 )
 
 // blockEntry is a block's line in the index.
@@ -55,9 +57,9 @@ func (b *Batch) flush() {
 	out = appendSection(out, b.scratch)
 	b.scratch = encodeRuns(b.scratch[:0], b.rejected)
 	out = appendSection(out, b.scratch)
-	b.scratch = appendUsage(b.scratch[:0], &b.head)
+	b.scratch = appendUsage(b.scratch[:0], b.head.Usage)
 	out = appendSection(out, b.scratch)
-	out = b.appendDictionaries(out)
+	out = b.appendDictionaries(out, &b.dict)
 	s := binary.AppendUvarint(b.scratch[:0], uint64(len(b.index)))
 	before := b.head.First
 	for _, x := range b.index {
@@ -90,19 +92,26 @@ func appendHead(dst []byte, h *BatchHeader) []byte {
 	return dst
 }
 
-func appendUsage(dst []byte, h *BatchHeader) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(h.Usage)))
+func appendUsage(dst []byte, usage map[broker.AgreementID]int64) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(usage)))
 	before := ""
-	for _, a := range sortedAgreements(nil, h.Usage) {
+	for _, a := range sortedAgreements(nil, usage) {
 		dst = appendShared(dst, before, string(a))
-		dst = binary.AppendUvarint(dst, uint64(h.Usage[a]))
+		dst = binary.AppendUvarint(dst, uint64(usage[a]))
 		before = string(a)
 	}
 	return dst
 }
 
+// dictWriter has the room that writing dictionaries takes.
+type dictWriter struct {
+	scratch []byte
+	group   []byte
+	names   namesWriter
+}
+
 // appendTable writes a dictionary of n entries, in groups.
-func (b *Batch) appendTable(dst []byte, n int, entry func(dst []byte, i int, first bool) []byte) []byte {
+func (b *dictWriter) appendTable(dst []byte, n int, entry func(dst []byte, i int, first bool) []byte) []byte {
 	s := binary.AppendUvarint(b.scratch[:0], uint64(n))
 	for from := 0; from < n; from += groupSize {
 		b.group = b.group[:0]
@@ -115,8 +124,7 @@ func (b *Batch) appendTable(dst []byte, n int, entry func(dst []byte, i int, fir
 	return appendSection(dst, s)
 }
 
-func (b *Batch) appendDictionaries(out []byte) []byte {
-	d := &b.dict
+func (b *dictWriter) appendDictionaries(out []byte, d *dictionaries) []byte {
 	before := ""
 	out = b.appendTable(out, len(d.lists), func(dst []byte, i int, first bool) []byte {
 		if first {

@@ -50,7 +50,20 @@ var (
 	kinds       = [...][]byte{[]byte("original"), []byte("correction"), []byte("retraction")}
 )
 
-// MaxHeaders is how many headers a delivery has at the most.
+// Headers that a delivery has only where they are so, beside those of AppendHeaders;
+// their value is "true".
+const (
+	// BackfillHeader: it was published before its subscription came to be owed it.
+	BackfillHeader = "ce_backfill"
+	// NoticeHeader: a correction or retraction of which only that is told. Its data
+	// is null.
+	NoticeHeader = "ce_notice"
+	// DeniedHeader: a notice whose data was denied: the right to it has ended, or does
+	// not reach it. What it corrects or retracts was delivered before.
+	DeniedHeader = "ce_denied"
+)
+
+// MaxHeaders is how many headers AppendHeaders gives a delivery at the most.
 const MaxHeaders = 16
 
 // HeaderBytes is the most that AppendHeaders writes to its arena for a record.

@@ -259,7 +259,7 @@ func (x *decider) decide(sub *BatchSubscription, out *BatchOutcome) *broker.Deci
 	d.ID = broker.NewDecisionID(d.Kind, d.Position.TopicID, d.Position.Partition, d.Position.Offset, d.Subscription)
 	d.Delivery = broker.DeliveryID{}
 	if out.Permit {
-		d.Delivery = broker.NewDeliveryID(d.Event, d.Subscription)
+		d.Delivery = broker.DeliveryOf(d.Kind, d.Event, d.Subscription)
 	}
 	return d
 }

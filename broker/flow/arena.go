@@ -83,6 +83,16 @@ func (s *slab) headers(n int) []kgo.RecordHeader {
 	return (*c)[at : at : at+n]
 }
 
+// trim gives back the room of the latest headers that they did not take: what is
+// not lent is neither fetched into the processor's caches nor wiped.
+func (s *slab) trim(h []kgo.RecordHeader) []kgo.RecordHeader {
+	c := &s.heads[s.nh-1]
+	if at := len(*c) - cap(h); len(h) > 0 && at >= 0 && &(*c)[at] == &h[0] {
+		*c = (*c)[:at+len(h)]
+	}
+	return h[:len(h):len(h)]
+}
+
 // release empties everything, so that nothing of what people's records said is
 // kept for longer than its transaction.
 func (s *slab) release() {

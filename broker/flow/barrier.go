@@ -20,6 +20,31 @@ type Unbound struct {
 	Partition int32
 	Revision  broker.Revision // decided at, so far
 	Pending   bool            // a transaction stands open on it
+
+	id broker.Digest // the topic's
+}
+
+// shown is the latest revision that each partition was ever seen to show. What a
+// partition shows it never goes back on, so to have seen it once is enough: under load
+// there is hardly a moment without a transaction open on one partition or another.
+type shown map[Unbound]broker.Revision // under what names the partition
+
+// see takes what the partitions show now, tells which of them never showed rev, and up
+// to which revision all are known to bind.
+func (s shown) see(all []Unbound, rev broker.Revision) (unbound []Unbound, low broker.Revision) {
+	for i, u := range all {
+		key := Unbound{Topic: u.Topic, Partition: u.Partition, id: u.id}
+		if !u.Pending && u.Revision > s[key] {
+			s[key] = u.Revision
+		}
+		if i == 0 || s[key] < low {
+			low = s[key]
+		}
+		if s[key] < rev {
+			unbound = append(unbound, u)
+		}
+	}
+	return unbound, low
 }
 
 // Barrier tells when a revision binds: when no delivery that relied on an
@@ -39,6 +64,19 @@ type Barrier struct {
 
 // Check lists the partitions in which rev does not bind. None is binding.
 func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, error) {
+	all, err := b.survey(ctx)
+	var unbound []Unbound
+	for _, u := range all {
+		if u.Pending || u.Revision < rev {
+			unbound = append(unbound, u)
+		}
+	}
+	return unbound, err
+}
+
+// survey reads of each source partition the revision that its stable offset shows; 0
+// where it shows none. Partition -1 is of a topic that is not made yet.
+func (b *Barrier) survey(ctx context.Context) ([]Unbound, error) {
 	var topics []string
 	b.Control.View(func(s *registry.State) {
 		for _, d := range s.Datasets() {
@@ -56,15 +94,15 @@ func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, er
 	if err != nil && !errors.Is(err, kerr.UnstableOffsetCommit) {
 		return nil, err
 	}
-	var unbound []Unbound
+	var all []Unbound
 	for _, t := range topics {
 		if details[t].Partitions == 0 {
 			// Not made yet: an instance that lags behind may still make it, and
 			// decide its first records at an older revision.
-			unbound = append(unbound, Unbound{Topic: t, Partition: -1})
+			all = append(all, Unbound{Topic: t, Partition: -1})
 		}
 		for p := range details[t].Partitions {
-			u := Unbound{Topic: t, Partition: p}
+			u := Unbound{Topic: t, Partition: p, id: broker.Digest(details[t].ID)}
 			o, ok := committed.Lookup(t, p)
 			switch {
 			case !ok, o.Err == nil && o.At < 0:
@@ -77,15 +115,15 @@ func (b *Barrier) Check(ctx context.Context, rev broker.Revision) ([]Unbound, er
 				if err != nil {
 					return nil, fmt.Errorf("%s/%d: %w", t, p, err)
 				}
-				if m.revision >= rev && m.topic == broker.Digest(details[t].ID) {
-					continue
+				// Of another topic that had the name it says nothing.
+				if m.topic == u.id {
+					u.Revision = m.revision
 				}
-				u.Revision = m.revision
 			}
-			unbound = append(unbound, u)
+			all = append(all, u)
 		}
 	}
-	return unbound, nil
+	return all, nil
 }
 
 // committedOffsets reads a group's offsets; a group that does not exist has none.
@@ -135,13 +173,14 @@ func (b *Barrier) Await(ctx context.Context, rev broker.Revision) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var last []Unbound
+	seen := shown{}
 	for {
-		unbound, err := b.Check(ctx, rev)
+		all, err := b.survey(ctx)
 		switch {
-		case err == nil && len(unbound) == 0:
-			return nil
 		case err == nil:
-			last = unbound
+			if last, _ = seen.see(all, rev); len(last) == 0 {
+				return nil
+			}
 		case ctx.Err() == nil:
 			return err
 		}

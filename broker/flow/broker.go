@@ -44,7 +44,14 @@ type Broker struct {
 	stopped  chan struct{} // closed when Run has returned
 	totals   totals
 	leases   *leaser
-	counting sync.RWMutex // held for reading from before a commit until it is counted
+	// positions is nil where the instance has no index.
+	positions Positions
+	unindexed sync.Once // said that it has none
+	filling   rate
+	counting  sync.RWMutex // held for reading from before a commit until it is counted
+
+	committing sync.Once // makes committer
+	committer  *Committer
 }
 
 // Options are what a Broker is made of.
@@ -60,6 +67,9 @@ type Options struct {
 	Now func() time.Time
 	// Evidence is what becomes of the decisions; nil asks nobody.
 	Evidence Evidence
+	// Positions is where subjects' records lie; nil: cases and consents bring nothing
+	// of what was published before them.
+	Positions Positions
 }
 
 // Evidence follows decisions until they are evident. It is used by several
@@ -87,6 +97,7 @@ func New(o Options) *Broker {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.stopped = make(chan struct{})
+	b.positions, b.filling.per = o.Positions, float64(o.Config.Backfill.RecordsPerSecond)
 	b.leases = newLeaser()
 	b.worlds.builder = builder{topics: b.topics, limits: b.limits, log: b.log}
 	b.worlds.compiler.wake = make(chan struct{}, 1)

@@ -47,6 +47,17 @@ type Config struct {
 	Workers int `yaml:"workers"`
 	// MaxDelivery is the largest delivery in bytes; a larger one is denied by name.
 	MaxDelivery int `yaml:"max_delivery"`
+	// Backfill is of records that were published before somebody came to have a
+	// right to them.
+	Backfill BackfillConfig `yaml:"backfill"`
+}
+
+// BackfillConfig is how fast backfill goes.
+type BackfillConfig struct {
+	// RecordsPerSecond is how many earlier records, and cases and consents that have
+	// none, an instance looks at in a second, at the most, beside the stream. 0 holds
+	// backfill.
+	RecordsPerSecond int `yaml:"records_per_second"`
 }
 
 // Defaults are for one instance.
@@ -61,6 +72,7 @@ func Defaults() Config {
 		SessionTimeout:     10 * time.Second,
 		TransactionTimeout: 10 * time.Second,
 		MaxDelivery:        deliver.MaxBatch,
+		Backfill:           BackfillConfig{RecordsPerSecond: 5_000},
 	}
 }
 
@@ -89,6 +101,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("transaction_timeout: %v is outside 1s to 15m (Kafka's own limit)", c.TransactionTimeout)
 	case c.Workers < 0:
 		return fmt.Errorf("workers: %d is negative", c.Workers)
+	case c.Backfill.RecordsPerSecond < 0 || c.Backfill.RecordsPerSecond > 1_000_000:
+		return fmt.Errorf("backfill.records_per_second: %d is outside 0 to 1,000,000", c.Backfill.RecordsPerSecond)
 	case c.MaxDelivery < 1_000 || c.MaxDelivery > deliver.MaxBatch:
 		return fmt.Errorf("max_delivery: %d is outside 1,000 to %d", c.MaxDelivery, deliver.MaxBatch)
 	}

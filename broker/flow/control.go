@@ -15,6 +15,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
+	"datafordeler/broker/truthtable/check"
 )
 
 // Control is the fold of the control topic, kept current, and the way to
@@ -36,7 +37,7 @@ type Control struct {
 	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
 	closed  bool
 
-	latest    latest
+	ends      *kafka.Ends   // of the control topic
 	appending chan struct{} // held by the one that appends
 	id        string        // transactional, of the writer
 	done      chan struct{}
@@ -66,6 +67,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 		engine: engine, topic: topics.Control(), reader: reader, adm: adm, log: log,
 		state: registry.New(), fate: map[int64]bool{}, passed: map[int64]bool{}, changed: make(chan struct{}),
 		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
+		ends: kafka.NewEnds(engine, topics.Control()),
 	}
 	go c.follow(ctx)
 	if err := c.await(ctx, func() bool { return c.next >= ends[c.topic][0] }); err != nil {
@@ -79,6 +81,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 func (c *Control) Close() {
 	c.reader.Close()
 	<-c.done
+	c.ends.Close()
 	c.adm.Close()
 	c.mu.Lock()
 	writer := c.writer
@@ -204,10 +207,14 @@ func (c *Control) Fate(ctx context.Context, offset int64) (accepted, refused boo
 // ErrConflict is another writer's event having come first, too many times.
 var ErrConflict = errors.New("the registry kept changing while this change was being made; try again")
 
+// ErrMaybeRecorded says that a change may have been recorded, and that nobody could tell.
+var ErrMaybeRecorded = errors.New("it may have been recorded; the same command again is harmless")
+
 // Append makes events from the state and appends them in one transaction. Each
 // names the revision that it was validated on; when another writer came first,
 // all of them lose, and plan is asked again on the new state. It returns the
-// revision after the events, folded here. No events is no change.
+// revision after the events, folded here. No events is no change. *registry.RefusedError
+// is that the first of them says what cannot be: trying again would change nothing.
 func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
 	// One at a time from here: rivals in one process need not lose to each other.
 	if err := c.begin(ctx); err != nil {
@@ -279,16 +286,30 @@ func (c *Control) attempt(ctx context.Context, plan func(*registry.State) ([]reg
 	c.mu.RLock()
 	events, err := plan(c.state)
 	rev = c.state.Revision()
+	var judge func(context.Context) error
+	var refused *registry.RefusedError
+	switch {
+	case err != nil || len(events) == 0:
+	case errors.As(c.state.Check(events[0]), &refused): // it would be refused by every instance, and again
+		err = refused
+	default:
+		judge, err = check.Guard(c.state, events)
+	}
 	c.mu.RUnlock()
 	if err != nil || len(events) == 0 {
 		return rev, true, err
+	}
+	if judge != nil { // it may take seconds, while folding goes on: whoever overtakes makes these events lose
+		if err := judge(ctx); err != nil {
+			return rev, true, err
+		}
 	}
 	offset, err := c.write(ctx, events)
 	if err != nil {
 		return 0, true, err
 	}
 	if err := c.await(ctx, func() bool { return c.next > offset }); err != nil {
-		return 0, true, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w", offset, c.topic, err)
+		return 0, true, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w: %w", offset, c.topic, ErrMaybeRecorded, err)
 	}
 	c.mu.RLock()
 	accepted := c.fate[offset]

@@ -113,7 +113,7 @@ func (c *Control) transact(ctx context.Context, client *kgo.Client, values [][]b
 		return 0, false, fmt.Errorf("writing to topic %s: %w", c.topic, err)
 	}
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return 0, true, fmt.Errorf("committing to topic %s (it may have been written; the same command again is harmless): %w", c.topic, err)
+		return 0, true, fmt.Errorf("committing to topic %s: %w: %w", c.topic, ErrMaybeRecorded, err)
 	}
 	return records[len(records)-1].Offset, false, nil
 }

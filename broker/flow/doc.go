@@ -14,13 +14,15 @@
 // Nothing leaves before 3, and 3 is all or nothing.
 //
 // What reads the log beside it has packages of its own: evidence makes the ledger,
-// and says when deliveries must wait for it ([Options]); readmodel fills
-// the read model; replay computes decisions again. torture and bench hold it to its
-// promises and measure it.
+// and says when deliveries must wait for it ([Options]); readmodel fills the read
+// model, positions the index of where a subject's records lie; replay computes
+// decisions again. torture and bench hold it to its promises and measure it.
 //
 // If you look for
 //   - duplicates or gaps after a rebalance or a crash: session.go, transaction.go,
 //     partition.go;
+//   - an earlier record that did not come, or came twice: backfill.go (what is owed),
+//     backfill_read.go (from where), backfill_progress.go;
 //   - a withdrawal that does not bind: barrier.go, idle.go, metadata.go;
 //   - a registry change that is not seen: control.go; for a door: control_latest.go;
 //   - how the log is read back: kafka.Reader, by partition.go, observe.go, lookup.go,

@@ -21,6 +21,8 @@ type Held struct {
 	Dataset      broker.DatasetID
 	Kind         broker.RecordKind
 	Door         deliver.Door
+	// Told: it is a notice, whose data was denied.
+	Told bool
 }
 
 // Doorkeeper asks policy again before a delivery is handed over: a delivery lies in
@@ -44,12 +46,8 @@ func (d *Doorkeeper) Judge(ctx context.Context, held []Held) ([]*broker.Outcome,
 		return nil, err
 	}
 	out := make([]*broker.Outcome, len(held))
-	var (
-		err      error
-		memo     policy.Memo
-		cases    []broker.Interval
-		consents []broker.Consent
-	)
+	var err error
+	var x asking
 	b.control.View(func(st *registry.State) {
 		var w *world
 		if w, err = b.worlds.at(st); err != nil {
@@ -59,42 +57,84 @@ func (d *Doorkeeper) Judge(ctx context.Context, held []Held) ([]*broker.Outcome,
 		if st.At().After(now) {
 			now = st.At() // a clock that is behind: what is withdrawn is withdrawn
 		}
+		in := &instant{world: w, state: st, now: now}
 		for i := range held {
-			h := &held[i]
-			r := w.routes[st.Terms(h.Subscription)]
-			if r == nil || r.prepared == nil || len(h.Door.Attributes) != len(r.terms.Dataset.Attributes) ||
-				r.terms.Mailbox.ID != h.Mailbox || r.terms.Agreement.ID != h.Agreement || r.terms.Dataset.ID != h.Dataset {
-				out[i] = denyPolicyError
-				continue
+			if ctx.Err() != nil {
+				// Whoever asked is gone: nothing is handed over, and nothing was withheld.
+				err = ctx.Err()
+				return
 			}
-			if !covers(r.terms.Package, st.Package(h.Door.Package)) {
-				out[i] = denyNotMinimisable
-				continue
-			}
-			facts := broker.Facts{Time: now, Kind: h.Kind, Attributes: h.Door.Attributes, Usage: broker.Usage{Granted: 1}}
-			if !h.Door.Subject.IsZero() {
-				cases = st.Cases(cases[:0], r.id, h.Door.Subject)
-				consents = st.Consents(consents[:0], r.consumer, h.Dataset, r.purpose, h.Door.Subject)
-				facts.Cases, facts.Consents = cases, consents
-			}
-			outcome, failed := r.prepared.Decide(ctx, &facts, &memo)
-			if failed != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
-				b.log.Error("policy gave no answer at the door: withheld", "subscription", r.id, "err", failed)
-				outcome = denyPolicyError
-			}
-			out[i] = outcome
+			// That they go must not reach into policy: a cancelled evaluation is a denial.
+			out[i] = x.judge(context.WithoutCancel(ctx), b, in, &held[i])
 		}
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// asking is the scratch of one goroutine that puts cases to policy.
+type asking struct {
+	memo     policy.Memo
+	cases    []broker.Interval
+	consents []broker.Consent
+}
+
+// judge asks whether a delivery may be handed over at an instant. Whatever goes wrong
+// is a denial.
+func (x *asking) judge(ctx context.Context, b *Broker, in *instant, h *Held) *broker.Outcome {
+	r := in.world.routes[in.state.Terms(h.Subscription)]
+	if r == nil || r.prepared == nil || len(h.Door.Attributes) != len(r.terms.Dataset.Attributes) ||
+		r.terms.Mailbox.ID != h.Mailbox || r.terms.Agreement.ID != h.Agreement || r.terms.Dataset.ID != h.Dataset {
+		return denyPolicyError
+	}
+	rec := broker.Record{Subject: h.Door.Subject, Attributes: slices.Clone(h.Door.Attributes)}
+	rec.Dataset = h.Dataset
+	in.state.Consult(&rec)
+	facts := broker.Facts{Time: in.now, Kind: h.Kind, Attributes: rec.Attributes, Usage: broker.Usage{Granted: 1}}
+	if h.Told && h.Kind != broker.Original { // it has no data that could be reduced
+		return in.world.engine.Notice(x.ask(ctx, b, in, r, h.Door.Subject, &facts))
+	}
+	if !covers(r.terms.Package, in.state.Package(h.Door.Package)) {
+		return denyNotMinimisable
+	}
+	if r.projection.Shields(rec.Attributes) && !r.projection.Shields(h.Door.Attributes) {
+		return denyNotMinimisable // the subject has been protected since: what lies here is not shielded
+	}
+	return x.ask(ctx, b, in, r, h.Door.Subject, &facts)
+}
+
+// ask puts facts to a route's policy, with what cases and consents there are of a
+// subject, unless that is zero.
+func (x *asking) ask(ctx context.Context, b *Broker, in *instant, r *route, subject broker.SubjectKey, facts *broker.Facts) *broker.Outcome {
+	if r.prepared == nil {
+		return denyPolicyError
+	}
+	if !subject.IsZero() {
+		x.cases = in.state.Cases(x.cases[:0], r.id, subject)
+		x.consents = in.state.Consents(x.consents[:0], r.consumer, r.terms.Dataset.ID, r.purpose, subject)
+		facts.Cases, facts.Consents = x.cases, x.consents
+	}
+	if r.prepared.State() == policy.Pending {
+		b.worlds.compiler.want(r)
+	}
+	outcome, err := r.prepared.Decide(ctx, facts, &x.memo)
+	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
+		b.log.Error("policy gave no answer: denied", "subscription", r.id, "err", err)
+		return denyPolicyError
+	}
+	return outcome
 }
 
 // covers reports whether what was reduced by one package may still leave under
-// another: all its fields are agreed now, and protected subjects are shielded alike.
+// another: all its fields are agreed now, what it derives is derived by the same
+// rules, and protected subjects are shielded alike.
 func covers(now, then *broker.RightsPackage) bool {
 	switch {
 	case now == then:
 		return now != nil
-	case now == nil || then == nil || !reflect.DeepEqual(now.Shielding, then.Shielding):
+	case now == nil || then == nil || !reflect.DeepEqual(now.Shielding, then.Shielding) || !now.Derives(then):
 		return false
 	}
 	for _, f := range then.Fields {

@@ -26,7 +26,7 @@ func (h *harness) heldFrom() (out []Held) {
 			kind = broker.Correction
 		}
 		out = append(out, Held{broker.MailboxID(hs["ce_mailbox"]), broker.SubscriptionID(hs["ce_subscription"]), broker.AgreementID(hs["ce_agreement"]),
-			broker.DatasetID(hs["ce_dataset"]), kind, d})
+			broker.DatasetID(hs["ce_dataset"]), kind, d, hs[deliver.DeniedHeader] == "true"})
 		return nil
 	})
 	if err != nil {
@@ -121,6 +121,9 @@ func TestDoor(t *testing.T) {
 
 func TestCovers(t *testing.T) {
 	shield := &broker.Shielding{Remove: []broker.Pointer{"/a"}}
+	derived := func(limit string) []broker.Derivation {
+		return []broker.Derivation{{V: 1, Target: "/svar", Title: "Svar", Op: broker.Sum, Value: "/a", Below: limit}}
+	}
 	for name, c := range map[string]struct {
 		now, then *broker.RightsPackage
 		want      bool
@@ -129,6 +132,9 @@ func TestCovers(t *testing.T) {
 		"gone":             {&broker.RightsPackage{}, nil, false},
 		"more fields now":  {&broker.RightsPackage{Fields: []broker.Pointer{"/a", "/b"}}, &broker.RightsPackage{Fields: []broker.Pointer{"/a"}}, true},
 		"fewer fields now": {&broker.RightsPackage{Fields: []broker.Pointer{"/a"}}, &broker.RightsPackage{Fields: []broker.Pointer{"/a", "/b"}}, false},
+		"derived as then":  {&broker.RightsPackage{Derivations: derived("1")}, &broker.RightsPackage{Derivations: derived("1")}, true},
+		"other rule now":   {&broker.RightsPackage{Derivations: derived("2")}, &broker.RightsPackage{Derivations: derived("1")}, false},
+		"not derived now":  {&broker.RightsPackage{Fields: []broker.Pointer{"/svar"}}, &broker.RightsPackage{Derivations: derived("1")}, false},
 		"shielded now":     {&broker.RightsPackage{Shielding: shield}, &broker.RightsPackage{}, false},
 	} {
 		if got := covers(c.now, c.then); got != c.want {

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -37,8 +38,9 @@ type harness struct {
 	client  *kgo.Client
 	log     *slog.Logger
 	// evidence is what the next broker is made with.
-	evidence Evidence
-	names    map[broker.EventHash]string
+	evidence  Evidence
+	positions Positions
+	names     map[broker.EventHash]string
 
 	mu   sync.Mutex
 	now  time.Time
@@ -49,7 +51,8 @@ type harness struct {
 	ended  chan error
 }
 
-func newHarness(t *testing.T) *harness {
+// newHarness is on an engine of its own, or on what edit makes of its configuration.
+func newHarness(t *testing.T, edit ...func(*kafka.Config)) *harness {
 	h := &harness{
 		t: t, ctx: t.Context(), cfg: Defaults(), kafka: kafka.Defaults(), limits: intake.Defaults(),
 		ring: keys.NewTest(1), people: synthetic.New(synthetic.Config{People: 1000, Seed: 1}),
@@ -58,6 +61,9 @@ func newHarness(t *testing.T) *harness {
 	}
 	h.kafka.Data = t.TempDir()
 	h.kafka.DeliveryBuckets = 2
+	for _, e := range edit {
+		e(&h.kafka)
+	}
 	h.topics = h.kafka.Topics()
 	var err error
 	if h.engine, err = kafka.Open(h.ctx, h.kafka, h.log, kafka.Own); err != nil {
@@ -112,7 +118,7 @@ func (h *harness) setClock(t time.Time) {
 func (h *harness) newBroker(control *Control, slot string) *Broker {
 	cfg := h.cfg
 	cfg.Slot = slot
-	return New(Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring, Control: control, Log: h.log, Now: h.clock, Evidence: h.evidence})
+	return New(Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring, Control: control, Log: h.log, Now: h.clock, Evidence: h.evidence, Positions: h.positions})
 }
 
 func (h *harness) start() {
@@ -232,8 +238,40 @@ func (h *harness) checkAll() {
 	permits := map[broker.DeliveryID]int{}
 	perAgreement := map[broker.AgreementID]int64{}
 	seen := map[broker.DecisionID]bool{}
+	given := map[string]bool{} // a repeat under another key has the same delivery id
 	ctx := context.Background()
 	err := each(ctx, h.engine, h.topics.Decisions(), func(r *kgo.Record) error {
+		if deliver.IsSingles(r.Value) {
+			_, err := deliver.DecodeSingles(r.Value, func(d *broker.Decision) error {
+				// What a door withholds is written by each instance that is asked for it.
+				if seen[d.ID] && d.Kind != broker.DoorDecision {
+					return fmt.Errorf("single decision %v stands twice", d.ID)
+				}
+				seen[d.ID] = true
+				if !d.Outcome.Permit || d.Event.IsZero() {
+					return nil
+				}
+				if d.Kind == broker.NoticeDecision {
+					if len(d.Fields) > 0 || d.Shielded || d.RecordKind == broker.Original {
+						return fmt.Errorf("a notice with data: %+v", d)
+					}
+					permits[d.Delivery]++
+					return nil
+				}
+				perAgreement[d.Agreement]++
+				if d.Kind != broker.BackfillDecision {
+					return nil // answered, and not delivered to a mailbox
+				}
+				permits[d.Delivery]++
+				if k := fmt.Sprint(d.Position, d.Subscription); given[k] {
+					return fmt.Errorf("the delivery of offset %d to %s was permitted before", d.Position.Offset, d.Subscription)
+				} else {
+					given[k] = true
+				}
+				return nil
+			})
+			return errors.Join(err, h.noPerson(r))
+		}
 		var inScope int64
 		last := int64(-1)
 		head, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
@@ -251,6 +289,11 @@ func (h *harness) checkAll() {
 			if d.Outcome.Permit {
 				permits[d.Delivery]++
 				perAgreement[d.Agreement]++
+				if k := fmt.Sprint(d.Position, d.Subscription); given[k] {
+					return fmt.Errorf("the delivery of offset %d to %s was permitted before", d.Position.Offset, d.Subscription)
+				} else {
+					given[k] = true
+				}
 			}
 			return nil
 		})

@@ -11,10 +11,12 @@ import (
 	"datafordeler/broker"
 )
 
-// behind reports whether some partition's committed revision is older than rev.
+// behind reports whether some partition's committed revision is older than rev, or
+// backfill has come further than is committed.
 func (s *session) behind(rev broker.Revision) bool {
+	now := time.Now()
 	for _, p := range s.loaded {
-		if !p.stored || p.committed < rev {
+		if !p.stored || p.committed < rev || s.unsaved(&p.backfill, now) {
 			return true
 		}
 	}
@@ -39,8 +41,9 @@ func (s *session) commitIdle(ctx context.Context) error {
 	meta := map[topicPartition]string{}
 	gens := map[topicPartition]uint64{}
 	var idle []*partition
+	now := time.Now()
 	for tp, p := range s.loaded {
-		if p.stored && p.committed >= rev {
+		if p.stored && p.committed >= rev && !s.unsaved(&p.backfill, now) {
 			continue
 		}
 		if offsets[tp.topic] == nil {
@@ -85,8 +88,9 @@ func (s *session) commitIdle(ctx context.Context) error {
 		return fmt.Errorf("committing the revision for idle partitions: %w", failed)
 	}
 	for _, p := range idle {
-		p.committed, p.stored = rev, true
+		p.committed, p.stored, p.backfill.saved = rev, true, p.backfill.done
 	}
+	s.filler.saved = now
 	return nil
 }
 

@@ -2,10 +2,12 @@ package flow
 
 import (
 	"bytes"
+	"strconv"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"pgregory.net/rapid"
 
 	"datafordeler/broker"
 )
@@ -82,4 +84,43 @@ func seriesOf(c prometheus.Collector) (n int) {
 		n++
 	}
 	return n
+}
+
+// What a delivery's headers did not take is lent again, to nobody else's harm, and
+// all that was lent is wiped.
+func TestSlabTrims(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s slab
+		var lent [][]kgo.RecordHeader
+		used := 0
+		for i := range rapid.IntRange(1, 2000).Draw(t, "deliveries") {
+			h := s.headers(17)
+			for range (i*7 + i/3) % 20 { // up to three more than there is room for
+				h = append(h, kgo.RecordHeader{Key: strconv.Itoa(i)})
+			}
+			if h = s.trim(h); cap(h) != len(h) {
+				t.Fatalf("%d headers with room for %d", len(h), cap(h))
+			}
+			used += len(h)
+			lent = append(lent, h)
+		}
+		for i, h := range lent {
+			for _, h := range h {
+				if h.Key != strconv.Itoa(i) {
+					t.Fatalf("of delivery %d a header is delivery %s's", i, h.Key)
+				}
+			}
+		}
+		if s.nh > 2+used/(8*slabChunk) {
+			t.Errorf("%d headers take %d chunks", used, s.nh)
+		}
+		s.release()
+		for i := range s.heads {
+			for _, h := range s.heads[i][:cap(s.heads[i])] {
+				if h.Key != "" {
+					t.Fatal("a header is kept")
+				}
+			}
+		}
+	})
 }

@@ -35,8 +35,15 @@ type Metrics struct {
 	mended        *prometheus.CounterVec // outcome
 	unmended      prometheus.Gauge
 	revision      prometheus.GaugeFunc
+	obligations   *obligationCounts
 	held          prometheus.GaugeFunc
 	forms         *formCounts
+	// Of backfill.
+	backfillRecords *prometheus.CounterVec // dataset
+	backfillSkipped *prometheus.CounterVec // dataset
+	backfillLeft    *prometheus.GaugeVec   // dataset, partition
+	backfillWaiting *prometheus.GaugeVec   // dataset, partition
+	notices         *prometheus.CounterVec // dataset, outcome, reason
 
 	b *Broker
 
@@ -75,6 +82,13 @@ func newMetrics(b *Broker) *Metrics {
 			Help: "Records in a transaction.", Buckets: []float64{1, 10, 100, 1000, 5000, 10000, 20000, 50000}}),
 		policy: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "policy_seconds_total",
 			Help: "Time spent asking policy, over all workers, estimated from one decision in 64; by decisions_total it is the time of one."}),
+		backfillRecords: counter("backfill_records_total", "Earlier records, and cases and consents without any, that backfill has looked at.", "dataset"),
+		backfillSkipped: counter("backfill_skipped_total", "Earlier records that the dataset's present declaration does not accept, and that backfill passed over.", "dataset"),
+		notices:         counter("notices_total", "Decisions whether a consumer is told, without data, of a correction or retraction whose data was denied, by outcome and first reason.", "dataset", "outcome", "reason"),
+		backfillLeft: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: "backfill_left_records",
+			Help: "Records left for the subscription under way that begins before it was declared, in a partition that this instance owns."}, []string{"dataset", "partition"}),
+		backfillWaiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: "backfill_waiting",
+			Help: "Cases, consents and subscriptions with a start whose earlier records are still to be looked for, in a partition that this instance owns."}, []string{"dataset", "partition"}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "session_restarts_total",
 			Help: "Sessions ended in doubt and begun anew from what is committed."}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "transactions_aborted_total",
@@ -84,6 +98,7 @@ func newMetrics(b *Broker) *Metrics {
 			Help: "Partitions that are readable no further because of a transaction that a person must end; the log says how."}),
 		revision: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "control_revision",
 			Help: "Revision of the registry that this instance has folded."}, func() float64 { return float64(b.control.Revision()) }),
+		obligations: &obligationCounts{b, prometheus.NewDesc(ns+"_obligations", "What withdrawn consents lay on receivers, without a receipt: within its time (open), and over it (overdue).", []string{"state"}, nil)},
 		held: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "deliveries_held",
 			Help: "1 while deliveries are held (disk, policy or evidence)."}, func() float64 {
 			if b.Held() != "" {
@@ -97,7 +112,8 @@ func newMetrics(b *Broker) *Metrics {
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.forms, m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held}
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.held, m.obligations,
+		m.backfillRecords, m.backfillSkipped, m.backfillLeft, m.backfillWaiting, m.notices}
 }
 
 // formCounts counts subscriptions by the form of their policy, when it is asked.
@@ -114,6 +130,23 @@ func (f *formCounts) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range f.b.worlds.forms() {
 		ch <- prometheus.MustNewConstMetric(f.desc, prometheus.GaugeValue, float64(n), state.String())
 	}
+}
+
+// obligationCounts counts obligations when it is asked.
+type obligationCounts struct {
+	b    *Broker
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *obligationCounts) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *obligationCounts) Collect(ch chan<- prometheus.Metric) {
+	var open, overdue int
+	c.b.control.View(func(st *registry.State) { open, overdue = st.ObligationsOpen(time.Now()) })
+	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(open-overdue), "open")
+	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(overdue), "overdue")
 }
 
 // series are a subscription's counters, looked up once.
@@ -152,7 +185,9 @@ func (m *Metrics) committed(works []*work, sum *tally, now *world, compute, tota
 		for code, n := range t.rejected {
 			m.rejected.WithLabelValues(ds, string(code)).Add(float64(n))
 		}
-		m.lag.WithLabelValues(ds, strconv.Itoa(int(w.part.number))).Set(float64(max(0, w.high-w.end())))
+		if w.fill == nil {
+			m.lag.WithLabelValues(ds, strconv.Itoa(int(w.part.number))).Set(float64(max(0, w.high-w.end())))
+		}
 		sum.add(t)
 	}
 	m.policy.Add(sum.policy.Seconds())
@@ -169,7 +204,9 @@ func (m *Metrics) committed(works []*work, sum *tally, now *world, compute, tota
 			m.decisions.WithLabelValues(string(s.route.terms.Subscription.ID), "deny", string(d.reason)).Add(float64(d.n))
 		}
 	}
-	m.size.Observe(float64(sum.records))
+	if works[0].fill == nil {
+		m.size.Observe(float64(sum.records))
+	}
 	m.b.totals.add(sum)
 }
 
@@ -190,7 +227,9 @@ func (m *Metrics) forget(tp topicPartition) {
 	}
 	delete(m.owners, tp)
 	if ds, ok := m.b.topics.SourceDataset(tp.topic); ok {
-		m.lag.DeleteLabelValues(ds, strconv.Itoa(int(tp.partition)))
+		for _, g := range [...]*prometheus.GaugeVec{m.lag, m.backfillLeft, m.backfillWaiting} {
+			g.DeleteLabelValues(ds, strconv.Itoa(int(tp.partition)))
+		}
 	}
 }
 
@@ -228,4 +267,10 @@ func (b *Broker) Lag(ctx context.Context, adm *kadm.Client) (int64, error) {
 		}
 	}
 	return lag, nil
+}
+
+// backfilled counts a slice of backfill, once it is done.
+func (m *Metrics) backfilled(w *work) {
+	m.backfillRecords.WithLabelValues(string(w.part.dataset)).Add(float64(w.fill.looked))
+	m.backfillSkipped.WithLabelValues(string(w.part.dataset)).Add(float64(w.fill.skipped))
 }

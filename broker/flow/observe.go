@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,9 +43,15 @@ func (b *Broker) Drain(ctx context.Context) error {
 	}
 }
 
+// Handed is how many committed deliveries stand in all mailboxes.
+type Handed struct {
+	Deliveries int64
+	Notices    int64 // of what is denied: they are not among the deliveries
+}
+
 // Delivered counts the committed deliveries that stand in all mailboxes, by
 // reading them.
-func (b *Broker) Delivered(ctx context.Context) (int64, error) {
+func (b *Broker) Delivered(ctx context.Context) (n Handed, err error) {
 	topics := map[string]bool{b.topics.Deliveries(): true}
 	b.control.View(func(st *registry.State) {
 		for _, m := range st.Mailboxes() {
@@ -53,20 +60,31 @@ func (b *Broker) Delivered(ctx context.Context) (int64, error) {
 			}
 		}
 	})
-	var n int64
 	for topic := range topics {
-		err := each(ctx, b.engine, topic, func(*kgo.Record) error { n++; return nil })
+		err := each(ctx, b.engine, topic, func(r *kgo.Record) error {
+			if slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == deliver.DeniedHeader }) {
+				n.Notices++
+			} else {
+				n.Deliveries++
+			}
+			return nil
+		})
 		if err != nil {
-			return 0, err
+			return Handed{}, err
 		}
 	}
 	return n, nil
 }
 
 // Decisions calls fn for every committed decision, partition by partition.
-// header is shared by the decisions of one record of decisions.
+// header is shared by the decisions of one record of decisions; it is nil for
+// single decisions, which no range accounts for.
 func Decisions(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, fn func(h *deliver.BatchHeader, d *broker.Decision) error) error {
 	return each(ctx, engine, topics.Decisions(), func(r *kgo.Record) error {
+		if deliver.IsSingles(r.Value) {
+			_, err := deliver.DecodeSingles(r.Value, func(d *broker.Decision) error { return fn(nil, d) })
+			return err
+		}
 		h, _, err := deliver.DecodeHeader(r.Value)
 		if err != nil {
 			return err

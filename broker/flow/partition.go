@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -27,6 +28,7 @@ type partition struct {
 	topicID broker.Digest
 	number  int32
 
+	start     int64           // of the source, as load found it: retention moves it on
 	next      int64           // first offset not decided yet
 	decided   int64           // as load found it: after the last committed decision
 	committed broker.Revision // in the committed metadata
@@ -36,6 +38,9 @@ type partition struct {
 	usage     map[broker.AgreementID]int64 // delivered under agreements with a ceiling
 	spending  map[broker.AgreementID]spending
 	marks     []mark // where the decisions of the window's records lie
+	steps     []step // where the offsets of the revisions that backfill looks back to begin
+	backfill  backfill
+	notices   notices
 }
 
 // mark says that the decisions from source offset first on begin at an offset
@@ -57,7 +62,24 @@ func floor(marks []mark, from int64) ([]mark, int64) {
 func (p *partition) metadata(next int64, rev broker.Revision, written ...mark) metadata {
 	all := append(p.marks[:len(p.marks):len(p.marks)], written...)
 	_, d := floor(all, p.window.Floor(next))
-	return metadata{revision: rev, topic: p.topicID, decisions: d}
+	if len(p.steps) > 0 && d >= 0 {
+		d = min(d, p.steps[0].decisions)
+	}
+	m := metadata{revision: rev, topic: p.topicID, decisions: d, backfill: *p.backfill.latest()}
+	if o := p.notices.first(); o != nil && d >= 0 {
+		m.decisions = min(d, o.decisions)
+	}
+	m.backfill.told = p.told(next)
+	return m
+}
+
+// told is the first offset that may owe a notice once the transaction under way has
+// committed, which ends before next.
+func (p *partition) told(next int64) int64 {
+	if o := p.notices.first(); o != nil {
+		return o.offset
+	}
+	return next
 }
 
 // errRetention is a source whose records went before they were decided.
@@ -83,6 +105,7 @@ func (s *session) load(ctx context.Context, topic string, number int32) (*partit
 		return nil, err
 	}
 	start := starts[topic][number]
+	p.start = start
 	committed, err := committedOffsets(kadm.RequireStable(ctx), s.adm, b.cfg.Group, topic)
 	if err != nil {
 		return nil, unsettled(err)
@@ -92,6 +115,7 @@ func (s *session) load(ctx context.Context, topic string, number int32) (*partit
 		return nil, fmt.Errorf("reading the committed offset: %w", unsettled(o.Err))
 	}
 	p.next, p.stored = start, ok && o.At >= 0
+	p.backfill.done.told = math.MaxInt64 // where nothing says how far notices have come, nothing is read back
 	decisions := int64(-1)
 	switch {
 	case !p.stored:
@@ -119,6 +143,10 @@ func (s *session) load(ctx context.Context, topic string, number int32) (*partit
 				"Delete the group's offsets for this topic to begin anew", p.topicID, m.topic))
 		}
 		p.next, p.committed, decisions = o.At, m.revision, m.decisions
+		if m.backfill.told < 0 { // an older version's, which owed no notices
+			m.backfill.told = o.At
+		}
+		p.backfill.done, p.backfill.saved = m.backfill, m.backfill
 		// A new owner never goes back behind what was decided here before.
 		if err := b.control.Await(ctx, m.revision); err != nil {
 			return nil, fmt.Errorf("folding control up to revision %d: %w", m.revision, err)
@@ -128,6 +156,10 @@ func (s *session) load(ctx context.Context, topic string, number int32) (*partit
 	if err != nil {
 		return nil, err
 	}
+	if o.Metadata == "" || !p.stored {
+		p.beginBackfill(b.control.Revision())
+	}
+	p.backfill.done.told = p.told(max(p.next, p.decided))
 	if o.Metadata != "" && p.stored && decisions >= 0 && p.decided < o.At {
 		// A partition of decisions serves several source partitions, and reads
 		// no further than to the first open transaction in it, whosever that is.
@@ -183,7 +215,13 @@ func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (
 		return nil, err
 	}
 	number := p.number % int32(len(ends[topic]))
+	if ends[topic][number] < p.backfill.done.written {
+		return nil, fmt.Errorf("decisions of backfill are readable up to offset %d of %d: %w", ends[topic][number], p.backfill.done.written, errUnsettled)
+	}
 	err = s.broker.engine.Each(ctx, kafka.Span{Topic: topic, Partition: number, From: from, To: ends[topic][number]}, func(r *kgo.Record) error {
+		if deliver.IsSingles(r.Value) {
+			return p.readSingles(r.Value)
+		}
 		h, _, err := deliver.DecodeHeader(r.Value)
 		if err != nil {
 			return stop(err)
@@ -195,7 +233,13 @@ func (s *session) readDecisions(ctx context.Context, p *partition, from int64) (
 			rejected[h.First+delta] = true
 		}
 		p.marks = append(p.marks, mark{h.First, r.Offset})
+		p.step(h.Revision, h.First, r.Offset)
 		p.last, p.decided = h.Time, h.Last+1
+		if p.stored && p.backfill.done.told <= h.Last {
+			if err := readOwing(r.Value, p.backfill.done.told, r.Offset, &p.notices); err != nil {
+				return stop(err)
+			}
+		}
 		p.usage, err = deliver.UsageAfter(r.Value)
 		return err
 	})

@@ -47,12 +47,20 @@ type work struct {
 	cases     []broker.Interval
 	consents  []broker.Consent
 	memo      policy.Memo
+	cutter    minimise.Cutter
 	arena     arena
 	slab      slab
+	fill      *fill   // what it backfills, rather than records of the stream
+	owing     []owing // of corrections and retractions, to whom their data was denied
 }
 
 // end is the offset after the last record.
-func (w *work) end() int64 { return w.records[len(w.records)-1].Offset + 1 }
+func (w *work) end() int64 {
+	if w.fill != nil {
+		return w.part.next
+	}
+	return w.records[len(w.records)-1].Offset + 1
+}
 
 // instant is what a transaction fixes for all of its decisions.
 type instant struct {
@@ -66,8 +74,18 @@ type instant struct {
 var (
 	denyPolicyError    = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonPolicyError}}
 	denyNotMinimisable = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonNotMinimisable}}
+	denyDerivation     = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonDerivation}}
+	denyHousehold      = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonHousehold}}
 	denyTooLarge       = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonTooLarge}}
 )
+
+// unreduced is the denial of a record that could not be reduced.
+func unreduced(err error) *broker.Outcome {
+	if minimise.Reason(err) == broker.ReasonDerivation {
+		return denyDerivation
+	}
+	return denyNotMinimisable
+}
 
 // process computes everything of one partition's part: pure but for the
 // pending entries in the partition's window, which commit or abort decides.
@@ -77,8 +95,7 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 	w.batch.Reset(deliver.BatchHeader{
 		Kind: broker.StreamDecision.String(), Dataset: p.dataset, TopicID: p.topicID, Partition: p.number,
 		First: p.next, Time: in.now, Revision: in.revision, Policy: in.world.digest, Period: in.period, Usage: p.usage,
-		Limits: deliver.Limits{RecordBytes: b.limits.MaxBytes, Depth: b.limits.MaxDepth, Window: b.limits.Window,
-			WindowMillis: b.limits.WindowAge.Milliseconds(), DeliveryBytes: b.cfg.MaxDelivery},
+		Limits: b.limitsHeader(),
 	})
 	ds := in.world.datasets[p.dataset]
 	for _, r := range w.records {
@@ -118,6 +135,19 @@ func (w *work) process(ctx context.Context, b *Broker, in *instant) error {
 	return nil
 }
 
+func (b *Broker) limitsHeader() deliver.Limits {
+	return deliver.Limits{RecordBytes: b.limits.MaxBytes, Depth: b.limits.MaxDepth, Window: b.limits.Window,
+		WindowMillis: b.limits.WindowAge.Milliseconds(), DeliveryBytes: b.cfg.MaxDelivery}
+}
+
+// accept is intake's, of a record read back.
+func (w *work) accept(b *Broker, ds *intake.Dataset, r *kgo.Record) *broker.Rejection {
+	p := w.part
+	pos := broker.Position{Dataset: p.dataset, TopicID: p.topicID, Partition: p.number, Offset: r.Offset}
+	msg := intake.Message{Position: pos, Timestamp: r.Timestamp, Headers: intake.HeadersOf(r.Headers), Value: r.Value}
+	return ds.Accept(&msg, b.hasher, &w.rec, &w.doc)
+}
+
 // largestBatch is what Kafka takes by default (max.message.bytes), with its own
 // framing off. Only a single record's decisions are ever larger than
 // deliver.MaxBatch.
@@ -126,6 +156,7 @@ const largestBatch = 1_000_000
 // decide answers for every subscription in whose scope the record is.
 func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 	rec := &w.rec
+	in.state.Consult(rec)
 	w.found = in.world.index.Match(w.found[:0], rec, in.state)
 	w.decisions, w.cuts = w.decisions[:0], w.cuts[:0]
 	if len(w.found) == 0 {
@@ -141,24 +172,32 @@ func (w *work) decide(ctx context.Context, b *Broker, in *instant) error {
 		}
 	}
 	for _, n := range w.found {
-		route := in.world.numbered[n]
-		d := deliver.Decision{Terms: route.terms}
-		sub := w.tally.sub(n)
-		sub.inScope++
-		d.Outcome = w.ask(ctx, b, in, route)
-		if d.Outcome.Permit {
-			w.deliver(b, route, sub, &d)
-		}
-		if d.Outcome.Permit {
-			sub.permitted++
-			w.relyOn(route, in.now)
-		} else {
-			sub.deny(d.Outcome.Reasons[0], 1)
-		}
-		w.decisions = append(w.decisions, d)
+		w.answer(ctx, b, in, n)
 	}
 	w.batch.Add(row, w.decisions)
+	if rec.Kind != broker.Original {
+		w.owe(w.decisions)
+	}
 	return nil
+}
+
+// answer decides for one subscription.
+func (w *work) answer(ctx context.Context, b *Broker, in *instant, n int32) {
+	route := in.world.numbered[n]
+	d := deliver.Decision{Terms: route.terms}
+	sub := w.tally.sub(n)
+	sub.inScope++
+	d.Outcome = w.ask(ctx, b, in, route)
+	if d.Outcome.Permit {
+		w.deliver(b, route, sub, &d)
+	}
+	if d.Outcome.Permit {
+		sub.permitted++
+		w.relyOn(route, in.now)
+	} else {
+		sub.deny(d.Outcome.Reasons[0], 1)
+	}
+	w.decisions = append(w.decisions, d)
 }
 
 // relyOn bounds the transaction by what the permit of the latest ask may rest
@@ -207,7 +246,7 @@ func (w *work) ask(ctx context.Context, b *Broker, in *instant, route *route) *b
 	}
 	if route.ceiling {
 		a := &route.terms.Agreement
-		delivered := w.batch.Used(a.ID)
+		delivered := w.used(a.ID)
 		for i := range w.decisions { // of this record, under other subscriptions to the agreement
 			if d := &w.decisions[i]; d.Outcome.Permit && d.Terms.Agreement.ID == a.ID {
 				delivered++
@@ -253,7 +292,7 @@ func (w *work) cut(by *minimise.Projection) *cut {
 		}
 	}
 	start := w.arena.mark(len(w.rec.Data) + 64)
-	out, shielded, err := by.Append(start, &w.doc, w.rec.Attributes)
+	out, shielded, err := w.cutter.Append(by, start, &w.doc, w.rec.Attributes)
 	c := cut{by: by, shielded: shielded, err: err}
 	if err == nil {
 		c.value = w.arena.take(start, out)
@@ -268,44 +307,61 @@ func (w *work) cut(by *minimise.Projection) *cut {
 // out becomes a denial.
 func (w *work) deliver(b *Broker, route *route, sub *subTally, d *deliver.Decision) {
 	rec := &w.rec
-	cut := w.cut(route.projection)
+	// Who is given the newest record for the first time needs it, correction or not.
+	notice := rec.Kind != broker.Original && route.notify && (w.fill == nil || w.fill.job != nil)
+	var none cut // of a notice: it has no data
+	cut := &none
+	if notice {
+		cut.value = noData
+	} else {
+		cut = w.cut(route.projection)
+	}
 	switch {
 	case cut.err != nil:
-		d.Outcome = denyNotMinimisable
+		d.Outcome = unreduced(cut.err)
 		return
 	case len(cut.value) > b.cfg.MaxDelivery:
 		d.Outcome = denyTooLarge
 		return
 	}
-	d.Shielded, d.Fields = cut.shielded, route.projection.Fields(cut.shielded)
+	if d.Shielded = cut.shielded; !notice {
+		d.Fields = route.projection.Fields(cut.shielded)
+	}
 	var of broker.DeliveryID
 	if rec.Kind != broker.Original {
 		of = broker.NewDeliveryID(rec.Of, route.id)
 	}
+	w.post(b, route, cut.value, notice, broker.NewDeliveryID(rec.Event, route.id), of)
+	if cut.shielded {
+		sub.shielded++
+	}
+	sub.bytesIn += int64(len(rec.Data))
+	sub.bytesOut += int64(len(cut.value))
+}
+
+// post encodes a delivery to its mailbox.
+func (w *work) post(b *Broker, route *route, value []byte, notice bool, id, of broker.DeliveryID) {
+	rec := &w.rec
 	r := w.slab.record()
-	r.Topic, r.Value = route.topic, cut.value
+	r.Topic, r.Value = route.topic, value
 	room := w.arena.mark(deliver.HeaderBytes(rec))
 	var used []byte
-	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders+1), room, &route.envelope, rec,
-		broker.NewDeliveryID(rec.Event, route.id),
-		broker.NewDecisionID(broker.StreamDecision, rec.TopicID, rec.Partition, rec.Offset, route.id), of)
+	r.Headers, used = deliver.AppendHeaders(w.slab.headers(deliver.MaxHeaders+3), room, &route.envelope, rec, id,
+		broker.NewDecisionID(w.kind(), rec.TopicID, rec.Partition, rec.Offset, route.id), of)
 	w.arena.take(room, used)
+	r.Headers = w.remark(r.Headers, notice)
 	if route.partitions == 0 {
 		room := w.arena.mark(deliver.DoorBytes(rec, route.terms.Agreement.Package))
 		door := deliver.AppendDoor(room, rec, route.terms.Agreement.Package)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: deliver.DoorHeader, Value: w.arena.take(room, door)})
 	}
+	r.Headers = w.slab.trim(r.Headers)
 	switch {
 	case route.partitions == 0:
 		r.Partition = route.bucketOf(b.deliveryBuckets.Load())
 	case route.partitions > 1:
 		r.Partition = int32(rec.Subject[0]) % route.partitions // one subject, one partition: its order is kept
 	}
-	if cut.shielded {
-		sub.shielded++
-	}
-	sub.bytesIn += int64(len(rec.Data))
-	sub.bytesOut += int64(len(cut.value))
 	w.out = append(w.out, r)
 }
 
@@ -334,6 +390,7 @@ func (w *work) release() {
 	clear(w.cuts[:cap(w.cuts)])
 	w.records, w.out = w.records[:0], w.out[:0]
 	w.rec = broker.Record{Attributes: w.rec.Attributes[:0]}
+	w.fill = nil
 	w.doc.Forget()
 	w.slab.release()
 	w.arena.release()
@@ -343,7 +400,7 @@ func (w *work) release() {
 
 func (w *work) reset(now *world) {
 	w.out = w.out[:0]
-	w.batches = nil
+	w.batches, w.owing = nil, nil
 	w.until = time.Time{}
 	w.tally.reset(now)
 	w.arena.release()

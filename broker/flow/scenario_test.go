@@ -6,11 +6,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/registry"
+	"datafordeler/providers/synthetic"
 )
 
 var update = flag.Bool("update", false, "write what the scenarios give into their files")
@@ -102,14 +105,17 @@ func parseScenario(t *testing.T, text string) []scenarioCommand {
 // the scenario sets.
 type scenario struct {
 	*harness
-	seen struct {
+	second *Broker // another instance, which only answers
+	seen   struct {
 		decisions, deliveries, rejected map[topicPartition]int64
 	}
+	naming   sync.Mutex        // guards subjects
 	subjects map[string]string // identity number → the name that it has in the scenario
 }
 
 func newScenario(t *testing.T) *scenario {
 	s := &scenario{harness: newHarness(t), subjects: map[string]string{}}
+	s.positions = &scanned{h: s.harness}
 	s.seen.decisions, s.seen.deliveries, s.seen.rejected = map[topicPartition]int64{}, map[topicPartition]int64{}, map[topicPartition]int64{}
 	return s
 }
@@ -130,7 +136,7 @@ func (s *scenario) run(words []string, input string) string {
 		}
 		plan, err := s.apply(paths...)
 		if err != nil {
-			return err.Error() + "\n"
+			return strings.ReplaceAll(err.Error(), filepath.Dir(paths[0])+string(filepath.Separator), "") + "\n"
 		}
 		return fmt.Sprintf("%d created, %d updated\n", plan.Count(registry.Create), plan.Count(registry.Update))
 	case "policy":
@@ -143,9 +149,9 @@ func (s *scenario) run(words []string, input string) string {
 		}
 		s.setClock(at)
 		return ""
-	case "open", "end": // open SUBSCRIPTION PERSON
-		key := s.ring.Subject(broker.Person, s.person(words[2]))
-		id := broker.CaseID("case-" + words[2])
+	case "open", "end": // open SUBSCRIPTION SUBJECT [NAME]
+		key := s.about(words[2])
+		id := broker.CaseID("case-" + strings.Join(words[2:], "-"))
 		if words[0] == "open" {
 			s.change(registry.OpenCase(broker.Case{ID: id, Subscription: broker.SubscriptionID(words[1]), Subject: key,
 				Open: broker.Interval{From: s.clock().Add(-time.Hour)}}))
@@ -153,16 +159,58 @@ func (s *scenario) run(words []string, input string) string {
 			s.change(registry.EndCase(broker.SubscriptionID(words[1]), id, s.clock()))
 		}
 		return s.bound()
-	case "consent", "withdraw": // consent CONSUMER PURPOSE PERSON [TO]
-		id := broker.ConsentID("consent-" + words[len(words)-1])
+	case "consent", "withdraw": // consent CONSUMER PURPOSE PERSON [DATASET]
 		if words[0] == "withdraw" {
-			s.change(registry.WithdrawConsent(id, s.clock()))
+			s.change(registry.WithdrawConsent(broker.ConsentID("consent-"+words[1]), s.clock()))
 			return s.bound()
 		}
-		s.change(registry.GiveConsent(broker.Consent{ID: id, Subject: s.ring.Subject(broker.Person, s.person(words[3])),
-			Consumer: broker.OrgNumber(words[1]), Dataset: "d", Purpose: broker.Purpose(words[2]),
+		dataset := broker.DatasetID("d")
+		if len(words) > 4 {
+			dataset = broker.DatasetID(words[4])
+		}
+		s.change(registry.GiveConsent(broker.Consent{ID: broker.ConsentID("consent-" + words[3]), Subject: s.about(words[3]),
+			Consumer: broker.OrgNumber(words[1]), Dataset: dataset, Purpose: broker.Purpose(words[2]),
 			Valid: broker.Interval{From: s.clock().Add(-time.Hour)}}))
 		return s.bound()
+	case "protect": // protect PERSON GRADE
+		s.change(registry.SetProtection(registry.Protect{Subject: s.ring.Subject(broker.Person, s.person(words[1])), Grade: broker.Protection(words[2])}))
+		return s.bound()
+	case "followed": // followed SEQUENCE: the population register, as far as that
+		n, err := strconv.ParseInt(words[1], 10, 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.change(registry.SyncProtection(registry.ProtectionSync{Source: "folkeregisteret", Sequence: n, Current: true}))
+		return s.bound()
+	case "needs": // needs N PURPOSE SECTOR: that many municipalities say that they need d
+		return s.needs(words[1], broker.Purpose(words[2]), words[3])
+	case "gaps":
+		return s.gaps()
+	case "freeze", "thaw": // freeze KIND ID
+		kind := registry.FreezeKind(words[1])
+		if words[0] == "thaw" {
+			s.change(registry.LiftFreeze(registry.FreezeEnd{Kind: kind, ID: words[2], By: registry.ByOperator, Why: "scenario"}))
+		} else {
+			s.change(registry.SetFreeze(registry.Freeze{Kind: kind, ID: words[2], By: registry.ByOperator, Why: "scenario"}))
+		}
+		return s.bound()
+	case "undelegate": // undelegate DELEGATION
+		s.change(registry.WithdrawDelegation(broker.DelegationID(words[1]), s.clock()))
+		return s.bound()
+	case "second": // another instance joins, which folds the log by itself; second VERB … asks it
+		if len(words) > 1 {
+			return s.ask(s.second, words[1:])
+		}
+		s.second = s.newBroker(s.openControl(), "1")
+		s.t.Cleanup(s.second.Committer().Close)
+		return ""
+	case "takeover": // the instance ends, and another takes over from the log
+		s.stop()
+		s.control = s.openControl()
+		s.start()
+		return ""
+	case "lookup", "household", "read":
+		return s.ask(s.broker, words)
 	case "publish": // lines: id=… person=… municipality=… amount=… and more
 		for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
 			s.publishLine(line)
@@ -176,6 +224,10 @@ func (s *scenario) run(words []string, input string) string {
 		return ""
 	case "decide": // waits until all is decided, prints what is new
 		s.drain(ctx)
+		s.drainNotices()
+		return s.news()
+	case "backfill": // waits until all that is owed is decided, prints what is new
+		s.drainBackfill()
 		return s.news()
 	case "usage":
 		return s.usage(broker.AgreementID(words[1]))
@@ -192,6 +244,54 @@ func (s *scenario) bound() string {
 	return "binds\n"
 }
 
+// needs registers municipalities, the need that the first of them has, and the
+// co-signatures of the others.
+func (s *scenario) needs(count string, purpose broker.Purpose, sector string) string {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var changes []registry.Change
+	put := func(thing any) {
+		c, err := registry.Put(thing)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		changes = append(changes, c)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	var all []broker.OrgNumber
+	for len(all) < n {
+		o := broker.OrgNumber(synthetic.OrgNumber(r))
+		if slices.Contains(all, o) {
+			continue
+		}
+		all = append(all, o)
+		put(broker.Organisation{Number: o, Name: fmt.Sprintf("Kommune %d", len(all)), Types: []string{"kommune"}})
+	}
+	id := broker.NeedID("need-" + purpose)
+	put(broker.Need{ID: id, Organisation: all[0], Dataset: "d", Purpose: purpose, Fields: []broker.Pointer{"/amount"}, Why: "innbyggerne sender det inn på papir", Sector: sector})
+	for _, o := range all[1:] {
+		changes = append(changes, registry.CosignNeed(broker.Cosignature{Need: id, Organisation: o, By: "Kommunedirektøren"}))
+	}
+	s.change(changes...)
+	return fmt.Sprintf("%d organisations need d for %s\n", n, purpose)
+}
+
+// gaps is the report to those who make rules, as of the scenario's clock.
+func (s *scenario) gaps() string {
+	var out strings.Builder
+	s.control.View(func(st *registry.State) {
+		for _, g := range st.Gaps(s.clock()) {
+			fmt.Fprintf(&out, "%d organisations in %v need %s%s for %s: %s\n", len(g.Organisations), g.Sectors, g.Dataset, g.Concept, g.Purpose, g.Why.Words(&g))
+		}
+	})
+	if out.Len() == 0 {
+		return "none\n"
+	}
+	return out.String()
+}
+
 // person gives a scenario's name an identity number of its own.
 func (s *scenario) person(name string) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(name, "p"))
@@ -199,27 +299,29 @@ func (s *scenario) person(name string) string {
 		s.t.Fatalf("person %q: want p and a number", name)
 	}
 	id := s.people.Person(n).ID
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	s.subjects[id] = name
 	return id
 }
 
 // publishLine writes one CloudEvent in binary mode. data=… gives the payload as
-// it is; key=… another key than the person.
+// it is, but for $person; key=… another key than the person.
 func (s *scenario) publishLine(line string) {
-	f := map[string]string{"municipality": "0301", "amount": "1", "protected": "false"}
+	f := map[string]string{"municipality": "0301", "amount": "1", "protected": "false", "dataset": "d"}
 	for _, w := range strings.Fields(line) {
 		k, v, _ := strings.Cut(w, "=")
 		f[k] = v
 	}
-	person := ""
+	person := f["org"]
 	if f["person"] != "" {
 		person = s.person(f["person"])
 	}
-	data := f["data"]
+	data := strings.NewReplacer("$person", person, "$org", person).Replace(f["data"])
 	if data == "" {
 		data = fmt.Sprintf(`{"secret":"s-%s","person":%q,"amount":%s,"address":{"street":"A"}}`, f["id"], person, f["amount"])
 	}
-	r := &kgo.Record{Topic: s.topics.Source("d"), Key: []byte(person + f["key"]), Value: []byte(data)}
+	r := &kgo.Record{Topic: s.topics.Source(f["dataset"]), Key: []byte(person + f["key"]), Value: []byte(data)}
 	add := func(k, v string) {
 		if v != "" {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
@@ -234,9 +336,10 @@ func (s *scenario) publishLine(line string) {
 	add("ce_supersedes", f["supersedes"])
 	add("ce_retracts", f["retracts"])
 	add("ce_dataschema", f["dataschema"])
+	add("ce_event", f["event"])
 	add("content-type", "application/json")
 	s.produce(r)
-	s.names[s.ring.Event("d", "https://provider.example", f["id"])] = f["id"]
+	s.names[s.ring.Event(broker.DatasetID(f["dataset"]), "https://provider.example", f["id"])] = f["id"]
 }
 
 // news prints what committed since it was last asked: decisions, deliveries and
@@ -244,14 +347,25 @@ func (s *scenario) publishLine(line string) {
 func (s *scenario) news() string {
 	var lines []string
 	s.readNew(s.topics.Decisions(), s.seen.decisions, func(r *kgo.Record) {
-		h, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
+		one := func(d *broker.Decision) error {
 			why := fmt.Sprint(d.Outcome.Bases)
 			if !d.Outcome.Permit {
 				why = fmt.Sprint(d.Outcome.Reasons)
 			}
-			lines = append(lines, fmt.Sprintf("decision %-6s %-5s %v %s", s.names[d.Event], d.Subscription, map[bool]string{true: "permit", false: "deny"}[d.Outcome.Permit], why))
+			word := "decision"
+			if d.Kind != broker.StreamDecision {
+				word = d.Kind.String()
+			}
+			lines = append(lines, fmt.Sprintf("%s %-6s %-5s %v %s", word, s.names[d.Event], d.Subscription, map[bool]string{true: "permit", false: "deny"}[d.Outcome.Permit], why))
 			return nil
-		})
+		}
+		if deliver.IsSingles(r.Value) {
+			if _, err := deliver.DecodeSingles(r.Value, one); err != nil {
+				s.t.Fatal(err)
+			}
+			return
+		}
+		h, err := deliver.Decode(r.Value, one)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -264,23 +378,34 @@ func (s *scenario) news() string {
 	})
 	delivery := func(r *kgo.Record) {
 		h := headers(r)
-		value := string(r.Value)
-		for id, name := range s.subjects {
-			value = strings.ReplaceAll(value, id, name)
-		}
+		value := s.named(string(r.Value))
 		of := ""
 		if h["ce_of"] != "" {
 			of = " of an earlier one"
 		}
+		for _, x := range [...]struct{ key, word string }{{deliver.BackfillHeader, " backfilled"}, {deliver.NoticeHeader, " notice"}, {deliver.DeniedHeader, " of what is denied"}} {
+			if h[x.key] == "true" {
+				of += x.word
+			}
+		}
 		lines = append(lines, fmt.Sprintf("delivery %s → %s %s%s %s", h["ce_subscription"], h["ce_mailbox"], h["ce_recordkind"], of, value))
 	}
-	s.readNew(s.topics.Deliveries(), s.seen.deliveries, delivery)
-	s.readNew(s.topics.Mailbox("banken"), s.seen.deliveries, delivery)
-	s.readNew(s.topics.Rejected("d"), s.seen.rejected, func(r *kgo.Record) {
+	rejected := func(r *kgo.Record) {
 		value := string(r.Value)
 		reason := value[strings.Index(value, `"reason":"`)+10:]
 		lines = append(lines, fmt.Sprintf("rejected %s %s", headers(r)["ce_id"], reason[:strings.IndexByte(reason, '"')]))
-	})
+	}
+	s.readNew(s.topics.Deliveries(), s.seen.deliveries, delivery)
+	mailboxes, datasets := s.kafkaMailboxes(), s.datasets()
+	for _, m := range mailboxes {
+		s.readNew(s.topics.Mailbox(m), s.seen.deliveries, delivery)
+	}
+	for _, d := range datasets {
+		s.readNew(s.topics.Rejected(d), s.seen.rejected, rejected)
+	}
+	if len(lines) == 0 {
+		return "nothing\n"
+	}
 	slices.Sort(lines)
 	return strings.Join(sumLines(lines), "\n") + "\n"
 }
@@ -290,7 +415,7 @@ func sumLines(lines []string) []string {
 	var out []string
 	sums := map[string]int{}
 	for _, l := range lines {
-		if name, n, ok := strings.Cut(l, ": "); ok && !strings.HasPrefix(l, "decision") && !strings.HasPrefix(l, "delivery") {
+		if name, n, ok := strings.Cut(l, ": "); ok && !strings.HasPrefix(l, "decision") && !strings.HasPrefix(l, "backfill") && !strings.HasPrefix(l, "notice") && !strings.HasPrefix(l, "delivery") {
 			v, _ := strconv.Atoi(n)
 			sums[name] += v
 			continue

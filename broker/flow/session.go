@@ -37,6 +37,7 @@ type session struct {
 	assigned map[topicPartition]uint64 // → generation of the assignment
 	owned    map[topicPartition]bool   // what the group's last assignment names
 	member   string                    // that it was made to
+	ownedAt  int32                     // the group's generation then
 	gen      uint64
 
 	// Owned by run.
@@ -50,6 +51,7 @@ type session struct {
 	sum       tally // of a transaction
 	pace      pace
 	memo      policy.SharedMemo // of the transaction being computed
+	filler    filler
 }
 
 type loadedPartition struct {
@@ -92,6 +94,9 @@ func (b *Broker) newSession(n int, topics []string) (*session, error) {
 
 // close leaves the group.
 func (s *session) close() {
+	for _, p := range s.loaded {
+		p.backfill.close()
+	}
 	s.txn.Close()
 	for tp := range s.loaded {
 		s.broker.metrics.forget(tp)
@@ -144,7 +149,9 @@ func (a assignments) ParseSyncAssignment(b []byte) (map[string][]int32, error) {
 func (s *session) own(all map[string][]int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if member, _ := s.txn.Client().GroupMetadata(); s.member != member {
+	member, generation := s.txn.Client().GroupMetadata()
+	s.ownedAt = generation
+	if s.member != member {
 		s.member = member
 		clear(s.assigned)
 	}
@@ -235,11 +242,15 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		if fetches.NumRecords() > 0 {
+			s.filler.live = time.Now()
 			if err := s.transact(ctx, fetches); err != nil {
 				return err
 			}
 		}
 		clear(s.moved)
+		if err := s.backfill(ctx); err != nil {
+			return err
+		}
 		if err := s.commitIdle(ctx); err != nil {
 			return err
 		}
@@ -266,6 +277,13 @@ func (s *session) poll(ctx context.Context) kgo.Fetches {
 		case <-pollCtx.Done():
 		}
 	}()
+	if s.filler.more { // so many records of backfill a second, and then it is its turn
+		if wait := s.filler.wait(s.broker, time.Now()); wait <= 0 {
+			cancel()
+		} else {
+			defer time.AfterFunc(wait, cancel).Stop()
+		}
+	}
 	if wait := s.pace.wait(s.broker.cfg, time.Now()); wait > 0 {
 		s.broker.pause(pollCtx, wait)
 	}
@@ -303,6 +321,7 @@ func (s *session) sync(ctx context.Context) error {
 	s.mu.Unlock()
 	for tp, p := range s.loaded {
 		if assigned[tp] != p.gen {
+			p.backfill.close()
 			delete(s.loaded, tp)
 			s.broker.metrics.forget(tp)
 		}

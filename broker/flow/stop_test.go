@@ -360,6 +360,9 @@ func TestInstancesComeAndGo(t *testing.T) {
 	s.checkAll()
 	var records int64
 	if err := each(context.Background(), s.engine, s.topics.Decisions(), func(r *kgo.Record) error {
+		if deliver.IsSingles(r.Value) {
+			return nil // on records that the stream decides too
+		}
 		h, _, err := deliver.DecodeHeader(r.Value)
 		records += h.Records
 		return err

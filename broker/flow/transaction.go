@@ -18,11 +18,19 @@ import (
 
 // transact decides the fetched records and commits, or leaves no trace.
 func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
-	b := s.broker
 	works := s.takeWorks(fetches)
 	if len(works) == 0 {
 		return nil
 	}
+	_, err := s.conclude(ctx, works)
+	return err
+}
+
+// conclude decides what works hold, records of the stream or of backfill, and
+// commits, or leaves no trace. It has committed where it says so.
+func (s *session) conclude(ctx context.Context, works []*work) (done bool, err error) {
+	b := s.broker
+	filling := works[0].fill != nil
 	defer func() {
 		for _, w := range works {
 			w.release()
@@ -33,33 +41,38 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	for _, w := range works {
 		records += len(w.records)
 	}
-	s.pace.begin(begun, records)
+	if !filling {
+		s.pace.begin(begun, records)
+	}
 	in, err := s.compute(ctx, works)
 	if errors.Is(err, errNoPolicy) || errors.Is(err, errClock) {
 		s.rewind(works)
 		s.hold(ctx, err)
-		return nil
+		return false, nil
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // nothing was begun
+			return false, nil // nothing was begun
 		}
-		return err
+		return false, err
+	}
+	if filling && len(works[0].batches) == 0 {
+		return s.advance(works[0], in), nil // nothing to say of what was looked at
 	}
 	computed := time.Since(begun)
 
 	if err := s.settle(ctx); err != nil {
 		abort(works)
 		if ctx.Err() != nil {
-			return nil // nothing was begun
+			return false, nil // nothing was begun
 		}
-		return err
+		return false, err
 	}
 	b.counting.RLock() // Drain waits for what is visible to be counted
 	defer b.counting.RUnlock()
 	if err := s.txn.Begin(); err != nil {
 		abort(works)
-		return fmt.Errorf("beginning a transaction: %w", err)
+		return false, fmt.Errorf("beginning a transaction: %w", err)
 	}
 	// From here the transaction is ended, whatever ctx says: half-way is the
 	// one place not to be stopped in.
@@ -67,6 +80,16 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	defer cancel()
 	written, produceErr := s.produce(endCtx, works)
 	s.wrote(works)
+	for _, w := range works { // where it ends is committed with the offset
+		if p := w.part; w.fill != nil && w.fill.notices {
+			p.notices.settled = w.fill.looked
+		} else if produceErr == nil {
+			for i := range w.owing {
+				w.owing[i].decisions = written[w].mark.decisions
+			}
+			p.notices.fresh = w.owing
+		}
+	}
 	try := kgo.TryCommit
 	// What ends by the clock, such as a consent, must not have ended meanwhile:
 	// the records are read again and decided at the later time.
@@ -74,44 +97,62 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	if produceErr != nil || late {
 		try = kgo.TryAbort
 	}
+	if filling && try == kgo.TryCommit {
+		if try, err = s.stampFill(endCtx, works, in.revision, written); err != nil {
+			produceErr = err
+		}
+	}
 	var idle []*partition
-	committed, err := s.txn.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) (err error) {
-		idle, err = s.stamp(req, works, in.revision, written)
-		return err
-	}), try)
+	var committed bool
+	if filling {
+		committed, err = s.endFill(endCtx, try)
+	} else {
+		committed, err = s.txn.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) (err error) {
+			idle, err = s.stamp(req, works, in.revision, written)
+			return err
+		}), try)
+	}
 	// If we were to crash here, recovery would be clean: what is committed is
 	// committed with its offsets, and load reads it back.
 	switch {
 	case err != nil:
 		abort(works)
-		return fmt.Errorf("ending a transaction: %w", errors.Join(err, produceErr))
+		return false, fmt.Errorf("ending a transaction: %w", errors.Join(err, produceErr))
 	case !committed:
 		abort(works)
 		b.metrics.aborted.Inc()
 		if produceErr != nil {
-			return fmt.Errorf("writing a transaction: %w", produceErr)
+			return false, fmt.Errorf("writing a transaction: %w", produceErr)
 		}
 		b.log.Info("transaction aborted, to be decided anew: the group is rebalancing, or a validity ended", "partitions", len(works), "lapsed", late)
-		return nil
+		return false, nil
 	}
 	if err := b.engine.Err(); err != nil {
-		return stop(err) // the embedded engine answers success after a failed write
+		return false, stop(err) // the embedded engine answers success after a failed write
 	}
 	for _, p := range idle {
-		p.committed, p.stored = in.revision, true
+		p.committed, p.stored, p.backfill.saved = in.revision, true, p.backfill.done
 	}
 	var short []shortage
 	for _, w := range works {
 		p := w.part
-		p.window.Commit()
-		p.next = w.end()
 		p.committed, p.stored, p.last = in.revision, true, in.now
-		usage := maps.Clone(w.batch.Usage())
+		usage := maps.Clone(w.usage())
 		if len(usage) > 0 {
 			b.control.View(func(st *registry.State) { short = p.spend(b, st, time.Now(), usage, short) })
 		}
 		p.usage = usage
-		p.marks, _ = floor(append(p.marks, written[w].mark), p.window.Floor(p.next))
+		if filling {
+			s.advance(w, in)
+		} else {
+			p.window.Commit()
+			p.next = w.end()
+			p.marks, _ = floor(append(p.marks, written[w].mark), p.window.Floor(p.next))
+			p.step(in.revision, written[w].mark.first, written[w].mark.decisions)
+			p.notices.commit()
+			p.backfill.done.told = p.told(p.next)
+		}
+		p.backfill.saved = p.backfill.done
 		if b.evidence != nil {
 			b.evidence.Decided(written[w].partition, written[w].last)
 		}
@@ -119,11 +160,13 @@ func (s *session) transact(ctx context.Context, fetches kgo.Fetches) error {
 	if len(short) > 0 {
 		b.leases.ask(short, false)
 	}
-	s.pace.end(b.cfg, records, computed, time.Since(begun))
+	if !filling {
+		s.pace.end(b.cfg, records, computed, time.Since(begun))
+	}
 	b.metrics.committed(works, &s.sum, in.world, computed, time.Since(begun))
 	b.log.Debug("transaction committed", "records", records, "partitions", len(works),
 		"revision", in.revision, "computed", computed, "total", time.Since(begun))
-	return nil
+	return true, nil
 }
 
 // takeWorks groups the fetched records by partition.
@@ -228,7 +271,16 @@ func (s *session) computeOnce(ctx context.Context, works []*work) (in *instant, 
 		s.memo.Reset()
 		for _, w := range works {
 			w.memo.Shared = &s.memo
-			g.Go(func() error { return w.process(pure, b, in) })
+			g.Go(func() error {
+				switch {
+				case w.fill == nil:
+				case w.fill.notices:
+					return w.tell(pure, b, in)
+				default:
+					return w.backfill(pure, b, in)
+				}
+				return w.process(pure, b, in)
+			})
 		}
 		if err = g.Wait(); err != nil {
 			return
@@ -340,14 +392,14 @@ func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev bro
 				return nil, fmt.Errorf("the commit of %s/%d is at offset %d, but decisions end before %d", t.Topic, p.Partition, p.Offset, want)
 			}
 			var marks []mark
-			if w != nil {
+			if w != nil && w.fill == nil {
 				marks = []mark{written[w].mark}
 			}
 			m := part.metadata(p.Offset, rev, marks...).String()
 			p.Metadata = &m
 		}
 	}
-	if len(decided) > 0 {
+	if len(decided) > 0 && works[0].fill == nil { // backfill's stands in a commit of its own
 		return nil, fmt.Errorf("the commit leaves out %d partitions that were decided", len(decided))
 	}
 	return idle, nil
@@ -355,6 +407,9 @@ func (s *session) stamp(req *kmsg.TxnOffsetCommitRequest, works []*work, rev bro
 
 // rewind hands the fetched records back, to be read again.
 func (s *session) rewind(works []*work) {
+	if works[0].fill != nil {
+		return // the stream is where it was
+	}
 	back := map[string]map[int32]kgo.EpochOffset{}
 	for _, w := range works {
 		if back[w.part.topic] == nil {
@@ -368,5 +423,10 @@ func (s *session) rewind(works []*work) {
 func abort(works []*work) {
 	for _, w := range works {
 		w.part.window.Abort()
+		w.part.backfill.pending = nil
+		w.part.notices.abort()
+		if w.fill != nil && w.fill.job != nil {
+			w.fill.job.window.Abort()
+		}
 	}
 }

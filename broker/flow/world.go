@@ -24,6 +24,7 @@ import (
 type world struct {
 	structure broker.Revision
 	digest    string // of the active policy
+	engine    *policy.Engine
 	index     *match.Index
 	datasets  map[broker.DatasetID]*intake.Dataset
 	declared  map[broker.DatasetID]*broker.Dataset // that datasets were compiled from
@@ -47,6 +48,7 @@ type route struct {
 	topic      string
 	partitions int32         // of the mailbox's own topic; 0 when it has a bucket of deliveries
 	ceiling    bool          // the agreement has one
+	notify     bool          // of corrections and retractions, without data
 	wanted     atomic.Bool   // asked while not compiled
 	bucket     atomic.Uint64 // the bucket of deliveries, under their number
 	envelope   deliver.Envelope
@@ -57,7 +59,7 @@ type route struct {
 func newRoute(t *broker.Terms, topics kafka.Topics) *route {
 	// Of the names each has a copy beside those of the other routes.
 	r := &route{terms: t, id: broker.SubscriptionID(strings.Clone(string(t.Subscription.ID))), consumer: t.Agreement.Consumer, purpose: t.Agreement.Purpose,
-		ceiling: t.Agreement.Cost.Ceiling > 0, envelope: *deliver.NewEnvelope(t)}
+		ceiling: t.Agreement.Cost.Ceiling > 0, notify: t.Agreement.Corrections == broker.NotifyCorrections, envelope: *deliver.NewEnvelope(t)}
 	if t.Mailbox.Channel == broker.KafkaChannel {
 		r.topic, r.partitions = topics.Mailbox(string(t.Mailbox.ID)), max(1, t.Mailbox.Partitions)
 	} else {
@@ -172,6 +174,7 @@ func (b *builder) build(s *registry.State, old *world) (*world, error) {
 	w := &world{
 		structure: s.Structure(),
 		digest:    active.Digest,
+		engine:    b.engine,
 		datasets:  map[broker.DatasetID]*intake.Dataset{},
 		declared:  map[broker.DatasetID]*broker.Dataset{},
 		cuts:      map[*broker.RightsPackage]*minimise.Projection{},

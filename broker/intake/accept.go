@@ -74,9 +74,11 @@ func (d *Dataset) Accept(msg *Message, h Hasher, rec *broker.Record, doc *jsondo
 
 // release keeps working memory for another record, without what this one said.
 func (d *Dataset) release(w *scratch) {
-	w.text, w.other = schema.Wipe(w.text), schema.Wipe(w.other)
+	w.wipe()
 	d.scratch.Put(w)
 }
+
+func (w *scratch) wipe() { w.text, w.other = schema.Wipe(w.text), schema.Wipe(w.other) }
 
 // identify fills what a rejection's evidence needs.
 func (d *Dataset) identify(e *event, h Hasher, rec *broker.Record, w *scratch) {
@@ -192,12 +194,16 @@ func (d *Dataset) findSubject(doc *jsondoc.Doc, h Hasher, rec *broker.Record, w 
 	if d.kind == broker.NoSubject {
 		return nil
 	}
-	value, rejection := w.single(doc, subjectWatch)
+	value, problem := w.single(doc, subjectWatch)
+	return d.takeSubject(value, problem, h, rec)
+}
+
+func (d *Dataset) takeSubject(value []byte, problem valueProblem, h Hasher, rec *broker.Record) *broker.Rejection {
 	switch {
-	case rejection == severalValues:
+	case problem == severalValues:
 		return &broker.Rejection{Code: broker.RejectManySubjects, Pointer: d.subjectPointer,
 			Detail: "the record concerns several subjects; publish one record for each"}
-	case rejection == notScalar:
+	case problem == notScalar:
 		return &broker.Rejection{Code: broker.RejectNoSubject, Pointer: d.subjectPointer,
 			Detail: "the subject's identifier is an object"}
 	case len(value) == 0:
@@ -226,6 +232,10 @@ func (d *Dataset) findAttributes(e *event, doc *jsondoc.Doc, rec *broker.Record,
 	before := rec.Attributes[:cap(rec.Attributes)]
 	for i := range d.attributes {
 		a := &d.attributes[i]
+		if a.register { // looked up when it is decided on: registry.State.Consult
+			rec.Attributes = append(rec.Attributes, "")
+			continue
+		}
 		var value []byte
 		if a.extension >= 0 {
 			value = e.extensions[a.extension]

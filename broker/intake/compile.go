@@ -40,6 +40,7 @@ type attribute struct {
 	pointer   string
 	watch     int // in Dataset.watched, when extension is −1
 	extension int // in Dataset.extensions, or −1
+	register  bool
 	optional  bool
 }
 
@@ -86,8 +87,13 @@ func Compile(ds *broker.Dataset, limits Limits) (*Dataset, error) {
 		}
 		out := attribute{name: a.Name, pointer: string(a.Pointer), extension: -1, optional: a.Optional}
 		switch {
+		case a.Register != "":
+			if a.Register != broker.ProtectionRegister || a.Pointer != "" || a.Extension != "" || ds.Subject.Kind != broker.Person {
+				return fail("attribute %q: a register is %q, of a dataset on persons, with neither pointer nor extension", a.Name, broker.ProtectionRegister)
+			}
+			out.register = true
 		case (a.Pointer == "") == (a.Extension == ""):
-			return fail("attribute %q: give either pointer or extension", a.Name)
+			return fail("attribute %q: give one of pointer, extension and register", a.Name)
 		case a.Extension != "":
 			if err := checkExtension(a.Extension); err != nil {
 				return fail("attribute %q: %w", a.Name, err)

@@ -383,7 +383,8 @@ func TestCompileRefuses(t *testing.T) {
 		"there is no pointer to it": func(d *broker.Dataset) { d.Subject.Pointer = "" },
 		`subject kind "hund"`:       func(d *broker.Dataset) { d.Subject.Kind = "hund" },
 		"is declared twice":         func(d *broker.Dataset) { d.Attributes[1].Name = "kommune" },
-		"either pointer or":         func(d *broker.Dataset) { d.Attributes[1].Pointer = "/x" },
+		"give one of pointer":       func(d *broker.Dataset) { d.Attributes[1].Pointer = "/x" },
+		"a register is":             func(d *broker.Dataset) { d.Attributes[1].Register = "adresse" },
 		"has a meaning of its own":  func(d *broker.Dataset) { d.Attributes[1].Extension = "traceparent" },
 		"written with a–z and 0–9":  func(d *broker.Dataset) { d.Attributes[1].Extension = "Vern" },
 		"schema 2":                  func(d *broker.Dataset) { d.Schemas[1].Document = []byte(`{"type":"tall"}`) },
@@ -459,6 +460,7 @@ func FuzzAccept(f *testing.F) {
 		if id, content, ok := d.Identify(msg, hasher, &doc); !ok || id != rec.Event || content != rec.Content {
 			t.Fatal("cannot be identified as what it was accepted as")
 		}
+		sameLocated(t, ds, msg, &rec)
 	})
 }
 

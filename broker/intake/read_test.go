@@ -38,7 +38,11 @@ func TestReadTellsTheSame(t *testing.T) {
 		switch {
 		case got == nil && want == nil:
 			accepted++
-			if !slices.Equal(warm.Nodes(), doc.Nodes()) {
+			read := slices.Clone(warm.Nodes())
+			for i := range read {
+				read[i].Member = 0 // Parse does not tell it
+			}
+			if !slices.Equal(read, doc.Nodes()) {
 				t.Fatalf("%s\nthe documents differ", e.Data)
 			}
 		case got != nil && want == nil && got.Code != broker.RejectSchema && got.Code != broker.RejectMalformedJSON && got.Code != broker.RejectDuplicateName:

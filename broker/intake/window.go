@@ -258,10 +258,15 @@ func (w *Window) popYoungest() {
 	w.count--
 }
 
-// grow makes the ring larger by an eighth, and the index where it needs to be:
-// a window soon has its size, and then memory counts for more.
+// grow makes the ring larger, and the index where it needs to be: by half until
+// the window has its reach, since each time all of it is copied, and then by an
+// eighth, since a window soon has its size, and then memory counts for more.
 func (w *Window) grow() {
-	size := min(max(64, len(w.entries)+len(w.entries)/8), slotMask)
+	size := len(w.entries) + len(w.entries)/8
+	if full := int(w.reach + w.reach/8); size < full {
+		size = min(len(w.entries)+len(w.entries)/2, full)
+	}
+	size = min(max(64, size), slotMask)
 	if size == len(w.entries) {
 		panic(fmt.Sprintf("intake: a window holds at most %d records", size))
 	}

@@ -62,6 +62,10 @@ type Node struct {
 	// Escaped says that a string holds escapes, or a number an exponent;
 	// NameEscaped that the name holds escapes.
 	Escaped, NameEscaped bool
+	// Member is which of its schema's names the name is, where a reader that
+	// knows the schema wrote the tape: equal for equal names, as long as
+	// [Doc.Members] is the same. 0 is not known. Parse leaves it 0.
+	Member uint8
 }
 
 // Doc is a parsed document. It is meant to be kept and parsed into again: in
@@ -71,6 +75,8 @@ type Doc struct {
 	nodes []Node
 	open  []frame
 	names names
+
+	members uint64
 }
 
 // frame is an object or array that is not closed yet.
@@ -101,7 +107,10 @@ type tableEntry struct{ hash, object, node uint32 }
 func (d *Doc) Data() []byte { return d.data }
 
 // Forget lets go of the document, and keeps room for the next.
-func (d *Doc) Forget() { d.data, d.nodes = nil, d.nodes[:0] }
+func (d *Doc) Forget() { d.data, d.nodes, d.members = nil, d.nodes[:0], 0 }
+
+// Members says who gave the nodes' Member its meaning; 0 is nobody.
+func (d *Doc) Members() uint64 { return d.members }
 
 // Len is the number of nodes; 0 before and after a failed Parse. Node 0 is the root.
 func (d *Doc) Len() int { return len(d.nodes) }

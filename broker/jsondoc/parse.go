@@ -69,7 +69,7 @@ value:
 			i = end
 			goto fail
 		}
-		nodes = append(nodes, Node{uint32(i), uint32(end + 1), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, String, escaped, name.NameEscaped})
+		nodes = append(nodes, Node{uint32(i), uint32(end + 1), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, String, escaped, name.NameEscaped, name.Member})
 		i = end + 1
 	case '{', '[':
 		if len(open) >= maxDepth {
@@ -81,7 +81,7 @@ value:
 		if c == '[' {
 			kind = Array
 		}
-		nodes = append(nodes, Node{uint32(i), 0, unfinished, name.NameStart, name.NameEnd, kind, false, name.NameEscaped})
+		nodes = append(nodes, Node{uint32(i), 0, unfinished, name.NameStart, name.NameEnd, kind, false, name.NameEscaped, name.Member})
 		name = Node{}
 		i++
 		for i < len(data) && data[i] <= ' ' && isSpace(data[i]) {
@@ -102,7 +102,7 @@ value:
 			i = end
 			goto fail
 		}
-		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, Number, escaped, name.NameEscaped})
+		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, Number, escaped, name.NameEscaped, name.Member})
 		i = end
 	default:
 		kind, word := True, "true"
@@ -121,7 +121,7 @@ value:
 			problem = "want true, false or null, in lower case"
 			goto fail
 		}
-		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, kind, false, name.NameEscaped})
+		nodes = append(nodes, Node{uint32(i), uint32(end), uint32(len(nodes) + 1), name.NameStart, name.NameEnd, kind, false, name.NameEscaped, name.Member})
 		i = end
 	}
 

@@ -8,7 +8,7 @@ package jsondoc
 // Begin empties the document for such data, and is the tape's memory, to be
 // written from the first node on. It may be empty, and be replaced by more.
 func (d *Doc) Begin(data []byte) []Node {
-	d.data = data
+	d.data, d.members = data, 0
 	d.names.reset()
 	d.nodes = d.nodes[:0]
 	return d.nodes[:cap(d.nodes)]
@@ -17,10 +17,14 @@ func (d *Doc) Begin(data []byte) []Node {
 // Keep makes nodes the tape.
 func (d *Doc) Keep(nodes []Node) { d.nodes = nodes }
 
+// NamedBy says that the reader with this number, of this process's, sets the nodes'
+// Member from here on, until the document is another.
+func (d *Doc) NamedBy(reader uint64) { d.members = reader }
+
 // ParseValue reads one value as Parse does and appends it to the tape that was
 // kept: the value at byte i, after white space if any. At most maxDepth objects
 // and arrays may be nested in it, itself counted. Of name the fields NameStart,
-// NameEnd and NameEscaped become the value's; the name itself has been read,
+// NameEnd, NameEscaped and Member become the value's; the name itself has been read,
 // and has no escapes. end is behind the value and the white space after it. ok
 // is false where Parse would refuse the data.
 func (d *Doc) ParseValue(i, maxDepth int, name Node) (end int, ok bool) {

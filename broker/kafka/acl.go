@@ -148,7 +148,7 @@ func (c Config) BrokerACLs(user, group string) []ACL {
 	// Topics are made, and their settings kept, by whichever instance comes first.
 	keep := []kmsg.ACLOperation{kmsg.ACLOperationCreate, kmsg.ACLOperationDescribe, kmsg.ACLOperationDescribeConfigs, kmsg.ACLOperationAlterConfigs}
 	work := append(keep, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
-	for _, name := range []string{t.Control(), t.Deliveries(), t.Decisions(), t.Ledger(), t.Checkpoints()} {
+	for _, name := range []string{t.Control(), t.Deliveries(), t.Decisions(), t.Ledger(), t.Checkpoints(), t.Webhooks()} {
 		add(kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeLiteral, name, work...)
 	}
 	for _, root := range []string{sourceRoot, rejectedRoot, mailboxRoot} {
@@ -157,7 +157,7 @@ func (c Config) BrokerACLs(user, group string) []ACL {
 	// What is left of transactions is looked for where Kafka keeps them.
 	add(kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeLiteral, transactionsTopic, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe)
 	add(kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeLiteral, offsetsTopic, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe)
-	for _, g := range []string{group, group + "-ledger"} {
+	for _, g := range []string{group, group + "-ledger", group + "-webhooks"} {
 		add(kmsg.ACLResourceTypeGroup, kmsg.ACLResourcePatternTypeLiteral, g, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe)
 	}
 	for _, id := range []string{group + "-", "datafordeler-control-"} {

@@ -85,6 +85,8 @@ func TestACLsReachNothingElse(t *testing.T) {
 					{kmsg.ACLResourceTypeGroup, topics.Rejected(name) + ".any", dataset, false},
 					{kmsg.ACLResourceTypeGroup, "datafordeler", false, false},
 					{kmsg.ACLResourceTypeGroup, "datafordeler-ledger", false, false},
+					{kmsg.ACLResourceTypeGroup, "datafordeler-webhooks", false, false},
+					{kmsg.ACLResourceTypeTopic, topics.Webhooks(), false, false},
 				} {
 					if covers(a, there.kind, there.name) && (!there.may || a.Operation == kmsg.ACLOperationWrite && !there.write) {
 						t.Fatalf("%v reaches %s %s", a, there.kind, there.name)

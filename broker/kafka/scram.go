@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,6 +20,13 @@ const scramRounds = 4096
 // wants it, and its secret.
 func NewCredential(organisation string) (name, secret string) {
 	return "df-" + organisation + "-" + strings.ToLower(rand.Text()[:16]), rand.Text()
+}
+
+// CredentialName is the name of the login that one order makes, however often and on
+// whichever instance the order comes: once is of who orders and their key.
+func CredentialName(organisation string, once [32]byte) string {
+	// 80 bits of it: two orders of one organisation that meet are not to be feared.
+	return "df-" + organisation + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(once[:10]))
 }
 
 // SetSecret gives a credential's user its secret. What Kafka is sent and keeps is

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Tail struct {
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
 	each   int // bytes to keep of a partition
+	key    func(*kgo.Record) string
 
 	parts []tailPart
 
@@ -53,6 +55,10 @@ type tailPart struct {
 	bytes   int
 	changed chan struct{} // closed and replaced when high moves, or err is set
 	err     error
+
+	// Where records have keys (tail_key.go); nil otherwise.
+	index   *tailIndex
+	waiting map[string]*tailWait
 }
 
 // idleReader is one that somebody read from, who is likely to go on there.
@@ -73,6 +79,12 @@ type TailOptions struct {
 	// many readers are kept for who reads on. The default is 16. Each holds some
 	// megabytes while it is used.
 	Readers int
+	// KeyHeader is the header that says whose a record is, for [Tail.ReadKey]. "" is
+	// that nobody asks.
+	KeyHeader string
+	// Offsets is how many records' keys are remembered, of all partitions; the default
+	// is 4 million. Each takes 8 bytes, and a key some hundred in each partition.
+	Offsets int
 }
 
 // idleLimit is how long a reader is kept for who may read on.
@@ -86,11 +98,14 @@ func (e *Engine) Tail(ctx context.Context, topic string, o TailOptions) (*Tail, 
 	if o.Readers == 0 {
 		o.Readers = 16
 	}
+	if o.Offsets == 0 {
+		o.Offsets = 4 << 20
+	}
 	adm, err := e.Admin()
 	if err != nil {
 		return nil, err
 	}
-	t := &Tail{engine: e, log: e.log, topic: topic, adm: adm, slots: make(chan struct{}, o.Readers)}
+	t := &Tail{engine: e, log: e.log, topic: topic, adm: adm, key: keyIn(o.KeyHeader), slots: make(chan struct{}, o.Readers)}
 	ids, err := TopicIDs(ctx, adm, topic)
 	if err != nil {
 		adm.Close()
@@ -107,6 +122,9 @@ func (e *Engine) Tail(ctx context.Context, topic string, o TailOptions) (*Tail, 
 		s := &spans[i]
 		s.From, s.To, s.ID = s.To, Follow, t.id
 		t.parts[i].low, t.parts[i].high, t.parts[i].changed = s.From, s.From, make(chan struct{})
+		if t.key != nil {
+			t.parts[i].index, t.parts[i].waiting = newTailIndex(s.From, o.Offsets/2/len(spans)), map[string]*tailWait{}
+		}
 	}
 	r, err := e.Reader(spans, kgo.FetchMaxBytes(8<<20), kgo.FetchMaxPartitionBytes(1<<20))
 	if err != nil {
@@ -248,17 +266,11 @@ func (t *Tail) Read(ctx context.Context, partition int32, from int64, most int, 
 
 // from returns the records at an offset and after it. The caller holds the lock.
 func (p *tailPart) from(offset int64, most int) []*kgo.Record {
-	i, _ := slices.BinarySearchFunc(p.records, offset, func(r *kgo.Record, at int64) int {
-		switch {
-		case r.Offset < at:
-			return -1
-		case r.Offset > at:
-			return 1
-		}
-		return 0
-	})
+	i, _ := slices.BinarySearchFunc(p.records, offset, recordAt)
 	return slices.Clone(p.records[i:min(i+most, len(p.records))])
 }
+
+func recordAt(r *kgo.Record, at int64) int { return cmp.Compare(r.Offset, at) }
 
 // within is an error where the partition ends before an offset.
 func (t *Tail) within(ctx context.Context, partition int32, offset int64) error {
@@ -389,6 +401,9 @@ func (t *Tail) follow(ctx context.Context, r *Reader) {
 					if rec.Partition == int32(i) {
 						p.records = append(p.records, rec)
 						p.bytes += weight(rec)
+						if t.key != nil {
+							p.arrived(t.key(rec), rec.Offset)
+						}
 					}
 				}
 				p.high = high
@@ -415,6 +430,15 @@ func (p *tailPart) wake() {
 	p.changed = make(chan struct{})
 }
 
+// wakeAll wakes those who wait for one key's too. The lock is held.
+func (p *tailPart) wakeAll() {
+	p.wake()
+	for key, w := range p.waiting {
+		close(w.came)
+		delete(p.waiting, key)
+	}
+}
+
 // weight is what a record takes in memory, about.
 func weight(r *kgo.Record) int {
 	n := 200 + len(r.Key) + len(r.Value)
@@ -429,7 +453,7 @@ func (t *Tail) fail(err error) {
 		p := &t.parts[i]
 		p.mu.Lock()
 		p.err = err
-		p.wake()
+		p.wakeAll()
 		p.mu.Unlock()
 	}
 }

@@ -38,6 +38,10 @@ func (t Topics) Rejected(dataset string) string { return t.Prefix + rejectedRoot
 // mailbox.
 func (t Topics) Deliveries() string { return t.Prefix + "deliveries" }
 
+// Webhooks holds how far each mailbox was sent to its endpoint; its partitions are
+// those of Deliveries.
+func (t Topics) Webhooks() string { return t.Prefix + "webhooks" }
+
 // Mailbox is the topic of one mailbox that receives by Kafka.
 func (t Topics) Mailbox(id string) string { return t.Prefix + mailboxRoot + id }
 
@@ -117,6 +121,15 @@ func (c Config) RejectedSpec(dataset string) TopicSpec {
 // DeliveriesSpec is the bucketed topic behind feeds and webhooks.
 func (c Config) DeliveriesSpec() TopicSpec {
 	return c.spec(c.Topics().Deliveries(), c.DeliveryBuckets, c.Retention.Deliveries)
+}
+
+// WebhooksSpec keeps what is written every few hours anew for as long as deliveries.
+func (c Config) WebhooksSpec() TopicSpec {
+	keep := c.Retention.Deliveries
+	if keep > 0 {
+		keep = max(keep, 7*24*time.Hour)
+	}
+	return c.spec(c.Topics().Webhooks(), c.DeliveryBuckets, keep)
 }
 
 // MailboxSpec is the topic of one mailbox that receives by Kafka.

@@ -44,6 +44,7 @@ type Ring struct {
 	property macs
 	none     macs
 	event    macs
+	webhook  []byte // webhooks' secrets are made of it
 	// first is the month, counted from year 0, of months[0].
 	first  int
 	months []month
@@ -74,6 +75,7 @@ func newRing(c *contents) *Ring {
 		property: matching(broker.PropertySubject),
 		none:     matching(broker.NoSubject),
 		event:    newMacs(derive(c.Event, "event")),
+		webhook:  derive(c.Event, "webhook"),
 	}
 	if len(c.Periods) == 0 {
 		return r
@@ -134,6 +136,19 @@ func (r *Ring) Event(dataset broker.DatasetID, source, id string) broker.EventHa
 	clear(m.in)
 	r.event.pool.Put(m)
 	return d
+}
+
+// Webhook is the secret that a mailbox's webhook is signed with, 32 bytes: one for
+// each generation, for ever the same. use keeps secrets for different purposes apart.
+func (r *Ring) Webhook(use string, m broker.MailboxID, generation int) []byte {
+	h := hmac.New(sha256.New, r.webhook)
+	var b []byte
+	for _, part := range [...]string{use, string(m)} {
+		b = binary.AppendUvarint(b, uint64(len(part)))
+		b = append(b, part...)
+	}
+	h.Write(binary.AppendUvarint(b, uint64(generation)))
+	return h.Sum(nil)
 }
 
 // Period is the month, in UTC, whose key pseudonyms made at t are under, such as

@@ -10,7 +10,7 @@ import (
 // Builder makes the lines and the entry of a record of decisions. It is used by
 // one goroutine, and reused through Begin.
 //
-//	head := b.Begin(&h, place, sha256.Sum256(value))   // the first line
+//	head := b.Begin(&h, place, sha256.Sum256(value))   // the first line; or BeginSingles
 //	line := b.Add(&d)                                  // for each decision, in order
 //	entry := b.End()
 //
@@ -71,18 +71,30 @@ const (
 	maxSearch = 16
 )
 
+// BeginSingles begins a record of single decisions, and returns the head's line. The
+// head is not kept.
+func (b *Builder) BeginSingles(h *SinglesHead, at Place, sum [32]byte) []byte {
+	b.entry = Entry{Type: SinglesEntry, Revision: h.Revision, Batch: Batch{At: at, Sum: sum, Kind: h.Kind.String(), Policy: h.Policy, Time: h.Time}}
+	b.begin(h.frame())
+	b.line = AppendSinglesHead(append(b.line[:0], 0), h)
+	return b.leaf()
+}
+
 // Begin begins a batch, and returns the head's line. The head is not kept.
 func (b *Builder) Begin(h *Head, at Place, sum [32]byte) []byte {
 	b.entry = Entry{Type: BatchEntry, Revision: h.Revision, Batch: Batch{
 		At: at, Sum: sum, Kind: h.Kind, Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, First: h.First, Last: h.Last,
 		Records: h.Records, OutOfScope: h.OutOfScope, Repeated: h.Repeated, Rejected: h.Rejected, Policy: h.Policy, Time: h.Time,
 	}}
-	b.forest, b.size = b.forest[:0], 0
-	f := h.frame()
-	b.place, b.tail = append(append(b.place[:0], '"'), f.place...), append(b.tail[:0], f.tail...)
-	b.forget()
+	b.begin(h.frame())
 	b.line = AppendHead(append(b.line[:0], 0), h)
 	return b.leaf()
+}
+
+func (b *Builder) begin(f frame) {
+	b.forest, b.size = b.forest[:0], 0
+	b.place, b.tail = append(append(b.place[:0], '"'), f.place...), append(b.tail[:0], f.tail...)
+	b.forget()
 }
 
 func (b *Builder) forget() {
@@ -137,8 +149,12 @@ func (b *Builder) append(d *broker.Decision) []byte {
 	l := append(append(b.line[:0], 0), decisionStart...)
 	l = appendDigest(l, &d.ID)
 	l = append(l, b.place...)
-	l = strconv.AppendInt(l, d.Position.Offset, 10)
-	l = appendRecord(l, &d.Event, d.RecordKind)
+	if b.entry.Type == SinglesEntry {
+		l = appendOwnPlace(l, d)
+	} else {
+		l = strconv.AppendInt(l, d.Position.Offset, 10)
+		l = appendRecord(l, &d.Event, d.RecordKind)
+	}
 	l = append(l, b.text(d)...)
 	l = appendOwn(l, d)
 	b.line = append(l, b.tail...)

@@ -22,14 +22,22 @@ type opened struct {
 	n       int64
 	leaf    tlog.Hash
 	entry   Entry
-	head    Head
+	head    Head // of a batch
 	frame   frame
 	headErr error
 }
 
 // begin reads the head, where the entry has one.
 func (o *opened) begin(line []byte) {
-	if o.entry.Type != BatchEntry {
+	switch o.entry.Type {
+	case ControlEntry:
+		return
+	case SinglesEntry:
+		h, err := ParseSinglesHead(line)
+		if err == nil {
+			err = o.entry.fitsSingles(&h)
+		}
+		o.frame, o.headErr = h.frame(), err
 		return
 	}
 	if o.head, o.headErr = ParseHead(line); o.headErr == nil {
@@ -143,32 +151,39 @@ func (w *worker) decision(c *chunk, line []byte) error {
 	if err := s.scan(line, &o.frame); err != nil {
 		return err
 	}
-	if err := s.check(h.TopicID, h.Partition, w.name(s.subscription)); err != nil {
+	if o.entry.Type == BatchEntry {
+		s.at.TopicID, s.at.Partition = h.TopicID, h.Partition
+	}
+	if err := s.check(&s.at, w.name(s.subscription)); err != nil {
 		return err
 	}
 	if s.permit {
 		c.permits++
 	}
+	if o.entry.Type == SinglesEntry {
+		return nil // they stand in the order in which they were made, and may come again
+	}
+	offset := s.at.Offset
 	switch {
-	case s.offset < h.First || s.offset > h.Last:
+	case offset < h.First || offset > h.Last:
 		return &rowError{"the decision lies outside of its batch's range"}
-	case c.rows > 0 && s.offset < c.lastOffset:
+	case c.rows > 0 && offset < c.lastOffset:
 		return &rowError{"the decision comes after one on a later record"}
-	case c.rows > 0 && s.offset == c.lastOffset:
+	case c.rows > 0 && offset == c.lastOffset:
 		if slices.Contains(c.lastIDs, s.id) {
 			return errTwice
 		}
 	default:
 		if len(h.RejectedAt) > 0 {
-			if _, rejected := slices.BinarySearch(h.RejectedAt, s.offset); rejected {
+			if _, rejected := slices.BinarySearch(h.RejectedAt, offset); rejected {
 				return &rowError{"the decision is on a record that was rejected"}
 			}
 		}
 		if c.rows == 0 {
-			c.firstOffset = s.offset
+			c.firstOffset = offset
 		}
 		c.rows++
-		c.lastOffset, c.lastIDs = s.offset, c.lastIDs[:0]
+		c.lastOffset, c.lastIDs = offset, c.lastIDs[:0]
 	}
 	c.lastIDs = append(c.lastIDs, s.id)
 	if c.rows == 1 {

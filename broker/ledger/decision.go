@@ -9,7 +9,7 @@ import (
 	"datafordeler/broker"
 )
 
-// A decision line, one for each decision of a batch, in the batch's order:
+// A decision line, one for each decision of a record of decisions, in its order:
 //
 //	{"v":1,"line":"decision","id":…,"kind":…,"dataset":…,"topicId":…,"partition":…,"offset":…,
 //	 "event":…,"record":…,"subscription":…,"agreement":…,"outcome":"permit"|"deny",
@@ -17,7 +17,10 @@ import (
 //	 "delivery":…,"subject":…,"period":…,"policy":…,"revision":…,"time":…}
 //
 // without space. Left out are empty lists, shielded where it is false, delivery
-// of a denial, and subject where the record has none.
+// of a denial, and subject where the record has none. Those of kind lookup have
+// "request" behind their kind; topicId, partition and offset are left out of one
+// about what does not lie in the log; and where nothing was found event, record and
+// delivery too.
 
 const decisionStart = `{"v":1,"line":"decision","id":"`
 
@@ -25,17 +28,25 @@ const decisionStart = `{"v":1,"line":"decision","id":"`
 func AppendDecision(dst []byte, d *broker.Decision) []byte {
 	dst = append(dst, decisionStart...)
 	dst = appendDigest(dst, &d.ID)
-	dst = appendPlace(dst, d.Kind.String(), &d.Position)
-	dst = strconv.AppendInt(dst, d.Position.Offset, 10)
-	dst = appendRecord(dst, &d.Event, d.RecordKind)
+	dst = appendKind(dst, d.Kind.String())
+	if d.Kind == broker.StreamDecision {
+		dst = strconv.AppendInt(appendPlace(dst, &d.Position), d.Position.Offset, 10)
+		dst = appendRecord(dst, &d.Event, d.RecordKind)
+	} else {
+		dst = appendOwnPlace(dst, d)
+	}
 	dst = appendAnswer(dst, d)
 	dst = appendOwn(dst, d)
 	return appendTail(dst, d)
 }
 
+// appendKind writes what follows the id's digits.
+func appendKind(dst []byte, kind string) []byte {
+	return appendText(append(dst, `","kind":`...), kind)
+}
+
 // appendPlace writes what all decisions of a batch have before the offset.
-func appendPlace(dst []byte, kind string, p *broker.Position) []byte {
-	dst = appendText(append(dst, `","kind":`...), kind)
+func appendPlace(dst []byte, p *broker.Position) []byte {
 	dst = appendText(append(dst, `,"dataset":`...), p.Dataset)
 	topic := broker.Digest(p.TopicID)
 	dst = appendDigest(append(dst, `,"topicId":"`...), &topic)
@@ -106,20 +117,23 @@ func ParseDecision(line []byte) (broker.Decision, error) {
 	c.start("decision", `,"id":`)
 	d.ID = c.digest()
 	c.lit(`,"kind":`)
-	switch string(c.text()) {
-	case "stream":
-		d.Kind = broker.StreamDecision
-	default: // the ids of other kinds follow other rules, which their format will say
-		c.fail()
+	kind := c.text()
+	if d.Kind = broker.ParseDecisionKind(string(kind)); !c.bad && d.Kind == 0 {
+		return broker.Decision{}, kindError(kind)
 	}
-	c.lit(`,"dataset":`)
-	d.Position.Dataset = broker.DatasetID(c.text())
-	c.lit(`,"topicId":`)
-	d.Position.TopicID = c.digest()
-	c.lit(`,"partition":`)
-	d.Position.Partition = int32(c.number(math.MaxInt32))
-	c.lit(`,"offset":`)
-	var s scanned
+	s := scanned{id: d.ID, kind: d.Kind}
+	if d.Kind == broker.StreamDecision {
+		c.lit(`,"dataset":`)
+		s.at.Dataset = broker.DatasetID(c.text())
+		c.lit(`,"topicId":`)
+		s.at.TopicID = c.digest()
+		c.lit(`,"partition":`)
+		s.at.Partition = int32(c.number(math.MaxInt32))
+		c.lit(`,"offset":`)
+		s.place(&c)
+	} else {
+		s.ownPlace(&c)
+	}
 	s.middle(&c, &d)
 	c.lit(`,"period":`)
 	d.Period = string(c.text())
@@ -134,11 +148,10 @@ func ParseDecision(line []byte) (broker.Decision, error) {
 	if c.bad {
 		return broker.Decision{}, badLine("decision", line)
 	}
-	s.id = d.ID
-	if err := s.check(d.Position.TopicID, d.Position.Partition, string(d.Subscription)); err != nil {
+	if err := s.check(&s.at, string(d.Subscription)); err != nil {
 		return broker.Decision{}, err
 	}
-	d.Position.Offset, d.Event, d.RecordKind, d.Subject, d.Delivery = s.offset, s.event, s.record, s.subject, s.delivery
+	d.Request, d.Position, d.Event, d.RecordKind, d.Subject, d.Delivery = s.request, s.at, s.event, s.record, s.subject, s.delivery
 	d.Outcome.Permit, d.Shielded = s.permit, s.shielded
 	return d, nil
 }
@@ -166,8 +179,12 @@ func badLine(what string, line []byte) error {
 // scanned is what a verifier needs of a decision line. It shares the line's
 // memory.
 type scanned struct {
-	id               broker.DecisionID
-	offset           int64
+	id   broker.DecisionID
+	kind broker.DecisionKind
+	// at is the record's place; of a batch's decision its offset alone, since the
+	// rest is in the frame.
+	at               broker.Position
+	request          broker.Digest
 	event            broker.EventHash
 	record           broker.RecordKind
 	subscription     []byte
@@ -177,16 +194,25 @@ type scanned struct {
 	subject          broker.Pseudonym
 }
 
-// frame is what all decisions of a batch have: a verifier compares it as bytes.
-type frame struct{ place, tail string }
+// frame is what all decisions of an entry have: a verifier compares it as bytes. The
+// place of a batch's goes up to the offset; of single decisions the kind is all.
+type frame struct {
+	kind        broker.DecisionKind
+	place, tail string
+}
 
-// scan reads a decision line of a batch.
+// scan reads a decision line of an entry.
 func (s *scanned) scan(line []byte, f *frame) error {
 	c := cursor{b: line}
 	c.start("decision", `,"id":`)
-	s.id = c.digest()
+	*s = scanned{id: c.digest(), kind: f.kind}
 	if !c.bad && !c.has(f.place) {
 		return misfit(line, "names another batch than its head")
+	}
+	if f.kind == broker.StreamDecision {
+		s.place(&c)
+	} else {
+		s.ownPlace(&c)
 	}
 	s.middle(&c, nil)
 	if !c.bad && string(c.b) != f.tail {
@@ -206,13 +232,18 @@ func misfit(line []byte, what string) error {
 	return &rowError{"the line " + what}
 }
 
-// middle reads from the offset's number to before the period. With d, it keeps
-// the answer there.
-func (s *scanned) middle(c *cursor, d *broker.Decision) {
-	*s = scanned{id: s.id}
-	s.offset = c.int64()
+// place reads from the offset's number to before the subscription.
+func (s *scanned) place(c *cursor) {
+	s.at.Offset = c.int64()
 	c.lit(`,"event":`)
-	s.event = c.digest()
+	s.recorded(c)
+}
+
+// recorded reads from the event's hash to before the subscription.
+func (s *scanned) recorded(c *cursor) {
+	if s.event = c.digest(); s.event.IsZero() && s.kind != broker.StreamDecision {
+		c.fail() // it would have been left out
+	}
 	switch c.lit(`,"record":"`); {
 	case c.has(`original"`):
 	case c.has(`correction"`):
@@ -222,6 +253,11 @@ func (s *scanned) middle(c *cursor, d *broker.Decision) {
 	default:
 		c.fail()
 	}
+}
+
+// middle reads from the subscription to before the period. With d, it keeps the
+// answer there.
+func (s *scanned) middle(c *cursor, d *broker.Decision) {
 	c.lit(`,"subscription":`)
 	s.subscription = c.text()
 	c.lit(`,"agreement":`)
@@ -271,20 +307,29 @@ func (s *scanned) middle(c *cursor, d *broker.Decision) {
 	}
 }
 
-// check holds the ids to what they are ids of.
-func (s *scanned) check(topic [16]byte, partition int32, sub string) error {
-	if s.id != broker.NewDecisionID(broker.StreamDecision, topic, partition, s.offset, broker.SubscriptionID(sub)) {
+// check holds the ids to what they are ids of: at is where the record stands.
+func (s *scanned) check(at *broker.Position, sub string) error {
+	switch {
+	case s.kind == broker.LookupDecision:
+		if s.id != broker.NewLookupID(s.request, s.event, at, broker.SubscriptionID(sub)) {
+			return &rowError{"the decision's id is not that of its request, its record and subscription"}
+		}
+	case s.id != broker.NewDecisionID(s.kind, at.TopicID, at.Partition, at.Offset, broker.SubscriptionID(sub)):
 		return &rowError{"the decision's id is not that of its place and subscription"}
 	}
 	var delivery broker.DeliveryID
-	if s.permit {
-		delivery = broker.NewDeliveryID(s.event, broker.SubscriptionID(sub))
+	if s.permit && (s.kind == broker.StreamDecision || !s.event.IsZero()) {
+		delivery = broker.DeliveryOf(s.kind, s.event, broker.SubscriptionID(sub))
 	}
 	switch {
+	case s.permit && s.kind == broker.DoorDecision:
+		return &rowError{"a permit at the door, where there are denials only"}
 	case s.delivery != delivery && s.permit:
 		return &rowError{"the delivery's id is not that of its event and subscription"}
 	case s.delivery != delivery:
 		return &rowError{"a denial names a delivery"}
+	case s.kind == broker.NoticeDecision && (s.fields || s.shielded):
+		return &rowError{"a notice names fields: it has no data"}
 	case !s.permit && (s.fields || s.shielded):
 		return &rowError{"a denial names fields that were delivered"}
 	}

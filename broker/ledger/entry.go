@@ -17,6 +17,7 @@ type EntryType string
 // The types of entry. The set is closed.
 const (
 	BatchEntry   EntryType = "batch"
+	SinglesEntry EntryType = "singles"
 	ControlEntry EntryType = "control"
 )
 
@@ -27,6 +28,8 @@ const (
 //	 "dataset":…,"topicId":…,"partition":…,"first":…,"last":…,"records":…,"outOfScope":…,
 //	 "repeated":…,"rejected":…,"decisions":…,"permits":…,"overlap":…,"skipped":…,
 //	 "policy":…,"revision":…,"time":…,"lines":…,"rows":…}
+//	{"v":1,"type":"singles","decisionsPartition":…,"decisionsOffset":…,"sha256":…,"kind":…,
+//	 "decisions":…,"permits":…,"policy":…,"revision":…,"time":…,"lines":…,"rows":…}
 //	{"v":1,"type":"control","first":…,"last":…,"events":…,"refused":[…],"revision":…,"lines":…,"rows":…}
 //
 // without space; overlap and skipped are left out where they are 0, refused where
@@ -37,10 +40,10 @@ type Entry struct {
 	// them (RFC 6962).
 	Lines int64
 	Rows  tlog.Hash
-	// Revision that a batch was decided at; or that the events make.
+	// Revision that it was decided at; or that the events make.
 	Revision broker.Revision
 
-	Batch   Batch   // of a BatchEntry
+	Batch   Batch   // of a BatchEntry; of a SinglesEntry all but what is of a range
 	Control Control // of a ControlEntry
 }
 
@@ -106,6 +109,17 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 			dst = append(dst, ']')
 		}
 		dst = strconv.AppendUint(append(dst, `,"revision":`...), uint64(e.Revision), 10)
+	case SinglesEntry:
+		b := &e.Batch
+		dst = appendInt(dst, `{"v":1,"type":"singles","decisionsPartition":`, int64(b.At.Partition))
+		dst = appendInt(dst, `,"decisionsOffset":`, b.At.Offset)
+		dst = appendHash(append(dst, `,"sha256":"`...), b.Sum)
+		dst = appendText(append(dst, `","kind":`...), b.Kind)
+		dst = appendInt(dst, `,"decisions":`, b.Decisions)
+		dst = appendInt(dst, `,"permits":`, b.Permits)
+		dst = appendText(append(dst, `,"policy":`...), b.Policy)
+		dst = strconv.AppendUint(append(dst, `,"revision":`...), uint64(e.Revision), 10)
+		dst = appendTime(append(dst, `,"time":`...), b.Time)
 	case BatchEntry:
 		b := &e.Batch
 		dst = appendInt(dst, `{"v":1,"type":"batch","decisionsPartition":`, int64(b.At.Partition))
@@ -153,6 +167,26 @@ func ParseEntry(line []byte) (Entry, error) {
 		}
 		c.lit(`,"revision":`)
 		e.Revision = broker.Revision(c.number(math.MaxUint64))
+	case c.has(`"singles","decisionsPartition":`):
+		e.Type = SinglesEntry
+		b := &e.Batch
+		b.At.Partition = int32(c.number(math.MaxInt32))
+		c.lit(`,"decisionsOffset":`)
+		b.At.Offset = c.int64()
+		c.lit(`,"sha256":`)
+		c.hex(b.Sum[:])
+		c.lit(`,"kind":`)
+		b.Kind = string(c.text())
+		c.lit(`,"decisions":`)
+		b.Decisions = c.int64()
+		c.lit(`,"permits":`)
+		b.Permits = c.int64()
+		c.lit(`,"policy":`)
+		b.Policy = string(c.text())
+		c.lit(`,"revision":`)
+		e.Revision = broker.Revision(c.number(math.MaxUint64))
+		c.lit(`,"time":`)
+		b.Time = c.time()
 	case c.has(`"batch","decisionsPartition":`):
 		e.Type = BatchEntry
 		b := &e.Batch
@@ -187,6 +221,9 @@ func ParseEntry(line []byte) (Entry, error) {
 		c.lit(`,"time":`)
 		b.Time = c.time()
 	default:
+		if word := c.text(); !c.bad && !known(EntryType(word)) {
+			return Entry{}, &formatError{fmt.Sprintf("an entry of type %q, which this version does not know: use a newer datafordeler", word)}
+		}
 		c.fail()
 	}
 	c.lit(`,"lines":`)
@@ -206,6 +243,8 @@ func ParseEntry(line []byte) (Entry, error) {
 	}
 	return e, nil
 }
+
+func known(t EntryType) bool { return t == BatchEntry || t == SinglesEntry || t == ControlEntry }
 
 // refused reads the numbers of lines to the closing bracket, ascending.
 func (c *cursor) refused() (lines []int64) {
@@ -251,7 +290,7 @@ func (e *Entry) check() error {
 		rows := b.rows()
 		switch {
 		case b.Kind != broker.StreamDecision.String():
-			return &formatError{fmt.Sprintf("a batch of kind %q: this version reads %q", b.Kind, broker.StreamDecision)}
+			return &formatError{fmt.Sprintf("a batch of kind %q: this version reads %q; use a newer datafordeler", b.Kind, broker.StreamDecision)}
 		case e.Lines != b.Decisions+1:
 			return fmt.Errorf("%d lines for %d decisions and a head", e.Lines, b.Decisions)
 		case b.Permits > b.Decisions:
@@ -261,8 +300,25 @@ func (e *Entry) check() error {
 		case b.Overlap > b.Last-b.First+1 || b.Overlap > 0 && b.Skipped > 0 || b.Skipped > b.First:
 			return fmt.Errorf("an overlap of %d and %d skipped, in a range from %d to %d", b.Overlap, b.Skipped, b.First, b.Last)
 		}
+	case SinglesEntry:
+		b := &e.Batch
+		switch {
+		case !singleKind(broker.ParseDecisionKind(b.Kind)):
+			return &formatError{fmt.Sprintf("single decisions of kind %q, which this version does not know: use a newer datafordeler", b.Kind)}
+		case e.Lines != b.Decisions+1:
+			return fmt.Errorf("%d lines for %d decisions and a head", e.Lines, b.Decisions)
+		case b.Permits > b.Decisions:
+			return fmt.Errorf("%d permits of %d decisions", b.Permits, b.Decisions)
+		case b.Permits > 0 && b.Kind == broker.DoorDecision.String():
+			return fmt.Errorf("%d permits at the door, where there are denials only", b.Permits)
+		}
 	}
 	return nil
+}
+
+// singleKind says whether decisions of a kind stand singly.
+func singleKind(k broker.DecisionKind) bool {
+	return k == broker.BackfillDecision || k == broker.LookupDecision || k == broker.DoorDecision || k == broker.NoticeDecision
 }
 
 // rows is how many records have decisions.
@@ -271,15 +327,22 @@ func (b *Batch) rows() int64 { return b.Records - b.OutOfScope - b.Repeated - b.
 // fits says whether a head is the one that the batch was made of.
 func (e *Entry) fits(h *Head) error {
 	b := &e.Batch
-	for _, m := range []struct {
-		what string
-		same bool
-	}{
+	return differ([]member{
 		{"kind", b.Kind == h.Kind}, {"dataset", b.Dataset == h.Dataset}, {"topic id", b.TopicID == h.TopicID}, {"partition", b.Partition == h.Partition},
 		{"range", b.First == h.First && b.Last == h.Last}, {"records", b.Records == h.Records}, {"out of scope", b.OutOfScope == h.OutOfScope},
 		{"repeated", b.Repeated == h.Repeated}, {"rejected", b.Rejected == h.Rejected}, {"policy", b.Policy == h.Policy},
 		{"revision", e.Revision == h.Revision}, {"time", b.Time.Equal(h.Time)},
-	} {
+	})
+}
+
+// member is something that both an entry and its head say.
+type member struct {
+	what string
+	same bool
+}
+
+func differ(all []member) error {
+	for _, m := range all {
 		if !m.same {
 			return &entryError{fmt.Sprintf("entry and head differ on %s", m.what)}
 		}

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
+
+	"datafordeler/broker"
 )
 
 // Whatever a parser takes is written back as the same bytes, and is JSON.
 func FuzzLines(f *testing.F) {
 	lines, entries := golden()
+	singles, more := goldenSingles()
+	lines, entries = append(lines, singles...), append(entries, more...)
 	for i := range entries {
 		lines = append(lines, AppendEntry(nil, &entries[i]))
 	}
@@ -34,13 +38,18 @@ func FuzzLines(f *testing.F) {
 			h := Head{Kind: d.Kind.String(), Dataset: d.Position.Dataset, TopicID: d.Position.TopicID, Partition: d.Position.Partition,
 				Period: d.Period, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time}
 			frame := h.frame()
+			if d.Kind != broker.StreamDecision {
+				frame = (&SinglesHead{Kind: d.Kind, Period: d.Period, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time}).frame()
+			}
 			var s scanned
-			if err := s.scan(line, &frame); err != nil || s.offset != d.Position.Offset || string(s.subscription) != string(d.Subscription) {
+			if err := s.scan(line, &frame); err != nil || s.at.Offset != d.Position.Offset || string(s.subscription) != string(d.Subscription) {
 				t.Errorf("scan: %v, %+v", err, s)
 			}
 		}
 		h, err := ParseHead(line)
 		same("head", AppendHead(nil, &h), err)
+		one, err := ParseSinglesHead(line)
+		same("head of singles", AppendSinglesHead(nil, &one), err)
 		e, err := ParseEntry(line)
 		if err != nil {
 			e.Type = ControlEntry // something that can be written

@@ -75,27 +75,34 @@ func AppendHead(dst []byte, h *Head) []byte {
 		}
 		dst = append(dst, ']')
 	}
-	l := &h.Limits
-	dst = appendInt(dst, `,"limits":{"recordBytes":`, int64(l.RecordBytes))
-	dst = appendInt(dst, `,"depth":`, int64(l.Depth))
-	dst = appendInt(dst, `,"window":`, int64(l.Window))
-	dst = appendInt(dst, `,"windowMillis":`, l.WindowMillis)
-	dst = appendInt(dst, `,"deliveryBytes":`, int64(l.DeliveryBytes))
-	dst = append(dst, '}')
-	if len(h.Usage) > 0 {
-		dst = append(dst, `,"usage":{`...)
-		for i, a := range slices.Sorted(maps.Keys(h.Usage)) {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = appendInt(appendText(dst, a), ":", h.Usage[a])
-		}
-		dst = append(dst, '}')
-	}
+	dst = appendLimits(dst, &h.Limits)
+	dst = appendUsage(dst, h.Usage)
 	dst = appendText(append(dst, `,"period":`...), h.Period)
 	dst = appendText(append(dst, `,"policy":`...), h.Policy)
 	dst = strconv.AppendUint(append(dst, `,"revision":`...), uint64(h.Revision), 10)
 	return append(appendTime(append(dst, `,"time":`...), h.Time), '}')
+}
+
+func appendLimits(dst []byte, l *Limits) []byte {
+	dst = appendInt(dst, `,"limits":{"recordBytes":`, int64(l.RecordBytes))
+	dst = appendInt(dst, `,"depth":`, int64(l.Depth))
+	dst = appendInt(dst, `,"window":`, int64(l.Window))
+	dst = appendInt(dst, `,"windowMillis":`, l.WindowMillis)
+	return append(appendInt(dst, `,"deliveryBytes":`, int64(l.DeliveryBytes)), '}')
+}
+
+func appendUsage(dst []byte, usage map[broker.AgreementID]int64) []byte {
+	if len(usage) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"usage":{`...)
+	for i, a := range slices.Sorted(maps.Keys(usage)) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendInt(appendText(dst, a), ":", usage[a])
+	}
+	return append(dst, '}')
 }
 
 func appendCounts(dst []byte, first, last, records, outOfScope, repeated, rejected int64) []byte {
@@ -124,17 +131,7 @@ func ParseHead(line []byte) (Head, error) {
 	if c.has(`,"rejectedAt":[`) {
 		h.RejectedAt = c.runs(h.First, h.Last, h.Rejected)
 	}
-	c.lit(`,"limits":{"recordBytes":`)
-	h.Limits.RecordBytes = int(c.int64())
-	c.lit(`,"depth":`)
-	h.Limits.Depth = int(c.int64())
-	c.lit(`,"window":`)
-	h.Limits.Window = int(c.int64())
-	c.lit(`,"windowMillis":`)
-	h.Limits.WindowMillis = c.int64()
-	c.lit(`,"deliveryBytes":`)
-	h.Limits.DeliveryBytes = int(c.int64())
-	c.lit("}")
+	h.Limits = c.limits()
 	if c.has(`,"usage":{`) {
 		h.Usage = c.usage()
 	}
@@ -199,6 +196,21 @@ func (c *cursor) runs(first, last, most int64) (at []int64) {
 	}
 }
 
+func (c *cursor) limits() (l Limits) {
+	c.lit(`,"limits":{"recordBytes":`)
+	l.RecordBytes = int(c.int64())
+	c.lit(`,"depth":`)
+	l.Depth = int(c.int64())
+	c.lit(`,"window":`)
+	l.Window = int(c.int64())
+	c.lit(`,"windowMillis":`)
+	l.WindowMillis = c.int64()
+	c.lit(`,"deliveryBytes":`)
+	l.DeliveryBytes = int(c.int64())
+	c.lit("}")
+	return l
+}
+
 func (c *cursor) usage() map[broker.AgreementID]int64 {
 	usage := map[broker.AgreementID]int64{}
 	before := ""
@@ -241,5 +253,5 @@ func checkCounts(first, last, records, outOfScope, repeated, rejected int64) err
 func (h *Head) frame() frame {
 	d := broker.Decision{Period: h.Period, PolicyDigest: h.Policy, Revision: h.Revision, Time: h.Time}
 	p := broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition}
-	return frame{place: string(appendPlace(nil, h.Kind, &p)[1:]), tail: string(appendTail(nil, &d))}
+	return frame{kind: broker.StreamDecision, place: string(appendPlace(appendKind(nil, h.Kind), &p)[1:]), tail: string(appendTail(nil, &d))}
 }

@@ -111,45 +111,62 @@ var moment = rapid.Custom(func(rt *rapid.T) time.Time {
 })
 
 func drawDecision(rt *rapid.T) broker.Decision {
-	d := broker.Decision{Kind: broker.StreamDecision, Position: broker.Position{Dataset: broker.DatasetID(text.Draw(rt, "dataset")), TopicID: drawDigest(rt, "topic"),
+	kind := broker.DecisionKind(rapid.IntRange(int(broker.StreamDecision), int(broker.LastDecision)).Draw(rt, "decision's kind"))
+	d := broker.Decision{Kind: kind, Position: broker.Position{Dataset: broker.DatasetID(text.Draw(rt, "dataset")), TopicID: drawDigest(rt, "topic"),
 		Partition: rapid.Int32Range(0, 1<<31-1).Draw(rt, "partition"), Offset: rapid.Int64Range(0, 1<<62).Draw(rt, "offset")},
 		Event: drawDigest(rt, "event"), Subject: drawDigest(rt, "subject"), Subscription: broker.SubscriptionID(text.Draw(rt, "subscription")), Agreement: broker.AgreementID(text.Draw(rt, "agreement")),
 		Package:      broker.PackageRef{ID: text.Draw(rt, "package"), Version: rapid.IntRange(0, 1<<30).Draw(rt, "version")},
 		PolicyDigest: text.Draw(rt, "policy"), Revision: broker.Revision(rapid.Uint64().Draw(rt, "revision")), Time: moment.Draw(rt, "time"), Period: text.Draw(rt, "period"),
 		RecordKind: broker.RecordKind(rapid.IntRange(0, 2).Draw(rt, "kind"))}
-	d.ID = broker.NewDecisionID(d.Kind, d.Position.TopicID, d.Position.Partition, d.Position.Offset, d.Subscription)
+	if kind != broker.StreamDecision && d.Event.IsZero() {
+		d.Event[0] = 1
+	}
+	if kind == broker.LookupDecision {
+		d.Request = drawDigest(rt, "request")
+		d.Request[15] |= 1
+		if rapid.Bool().Draw(rt, "nowhere") {
+			d.Position = broker.Position{Dataset: d.Position.Dataset, Offset: broker.Nowhere}
+			if rapid.Bool().Draw(rt, "nothing") {
+				d.Event, d.RecordKind = broker.EventHash{}, broker.Original
+			}
+		}
+	}
 	d.Outcome.Bases = texts[broker.LegalBasisID](rt, "bases")
-	if rapid.Bool().Draw(rt, "permit") {
-		d.Outcome.Permit, d.Shielded, d.Fields = true, rapid.Bool().Draw(rt, "shielded"), texts[broker.Pointer](rt, "fields")
-		d.Delivery = broker.NewDeliveryID(d.Event, d.Subscription)
+	if kind != broker.DoorDecision && rapid.Bool().Draw(rt, "permit") {
+		d.Outcome.Permit = true
+		if kind != broker.NoticeDecision {
+			d.Shielded, d.Fields = rapid.Bool().Draw(rt, "shielded"), texts[broker.Pointer](rt, "fields")
+		}
 	} else {
 		d.Outcome.Reasons = texts[broker.Reason](rt, "reasons")
 	}
+	identify(&d)
 	return d
 }
 
 // asJSON is a decision line as encoding/json reads it.
 type asJSON struct {
-	V                  int
-	Line, Kind         string
-	ID, TopicID, Event broker.Digest
-	Dataset            broker.DatasetID
-	Partition          int32
-	Offset             int64
-	Record             string
-	Subscription       broker.SubscriptionID
-	Agreement          broker.AgreementID
-	Outcome            string
-	Reasons            []broker.Reason
-	Bases              []broker.LegalBasisID
-	Package            string
-	PackageVersion     int
-	Fields             []broker.Pointer
-	Shielded           bool
-	Delivery, Subject  broker.Digest
-	Period, Policy     string
-	Revision           broker.Revision
-	Time               time.Time
+	V                 int
+	Line, Kind        string
+	ID, Request       broker.Digest
+	TopicID, Event    broker.Digest
+	Dataset           broker.DatasetID
+	Partition         int32
+	Offset            *int64
+	Record            string
+	Subscription      broker.SubscriptionID
+	Agreement         broker.AgreementID
+	Outcome           string
+	Reasons           []broker.Reason
+	Bases             []broker.LegalBasisID
+	Package           string
+	PackageVersion    int
+	Fields            []broker.Pointer
+	Shielded          bool
+	Delivery, Subject broker.Digest
+	Period, Policy    string
+	Revision          broker.Revision
+	Time              time.Time
 }
 
 // A line says the same to encoding/json, to ParseDecision, and to who built it
@@ -166,7 +183,14 @@ func TestDecisionLine(t *testing.T) {
 			rt.Fatalf("%v\n%s", err, line)
 		}
 		outcome := map[bool]string{true: "permit", false: "deny"}
-		want := asJSON{1, "decision", "stream", d.ID, d.Position.TopicID, d.Event, d.Position.Dataset, d.Position.Partition, d.Position.Offset, d.RecordKind.String(),
+		offset, record := &d.Position.Offset, d.RecordKind.String()
+		if d.Position.Offset == broker.Nowhere {
+			offset = nil
+		}
+		if d.Event.IsZero() && d.Kind != broker.StreamDecision {
+			record = ""
+		}
+		want := asJSON{1, "decision", d.Kind.String(), d.ID, d.Request, d.Position.TopicID, d.Event, d.Position.Dataset, d.Position.Partition, offset, record,
 			d.Subscription, d.Agreement, outcome[d.Outcome.Permit], d.Outcome.Reasons, d.Outcome.Bases, d.Package.ID, d.Package.Version, d.Fields, d.Shielded,
 			d.Delivery, d.Subject, d.Period, d.PolicyDigest, d.Revision, d.Time}
 		if !reflect.DeepEqual(x, want) {
@@ -180,15 +204,21 @@ func TestDecisionLine(t *testing.T) {
 			rt.Fatalf("%v: parsed\n%+v\nwant\n%+v", err, got, d)
 		}
 		h := Head{Kind: "stream", Dataset: d.Position.Dataset, TopicID: d.Position.TopicID, Partition: d.Position.Partition, Period: d.Period, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time}
-		b.Begin(&h, Place{}, [32]byte{})
+		one := SinglesHead{Kind: d.Kind, Period: d.Period, Policy: d.PolicyDigest, Revision: d.Revision, Time: d.Time}
+		f := one.frame()
+		if d.Kind == broker.StreamDecision {
+			b.Begin(&h, Place{}, [32]byte{})
+			f = h.frame()
+		} else {
+			b.BeginSingles(&one, Place{}, [32]byte{})
+		}
 		for range 2 {
 			if built := b.Add(&d); !bytes.Equal(built, line) {
 				rt.Fatalf("built\n%s\nwant\n%s", built, line)
 			}
 		}
 		var s scanned
-		f := h.frame()
-		if err := s.scan(line, &f); err != nil || s.check(d.Position.TopicID, d.Position.Partition, string(s.subscription)) != nil {
+		if err := s.scan(line, &f); err != nil || s.check(&d.Position, string(s.subscription)) != nil {
 			rt.Fatalf("scan: %v", err)
 		}
 	})

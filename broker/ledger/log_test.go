@@ -224,6 +224,8 @@ func (l *testLog) grow(entries int) {
 			l.events(1 + l.rand.IntN(5))
 		case 1:
 			l.sign(len(l.witness))
+		case 2:
+			l.singles(singleKinds[l.rand.IntN(len(singleKinds))], 1+l.rand.IntN(6))
 		default:
 			l.batch(l.rand.IntN(len(topics)), l.rand.IntN(2), l.rand.IntN(8), 4)
 		}
@@ -268,7 +270,7 @@ func (x *item) reroot(change func(*Entry)) {
 		rows.Add(line)
 	}
 	e.Rows, e.Lines = rows.Root(), rows.Size()
-	if e.Type == BatchEntry {
+	if e.Type != ControlEntry {
 		e.Batch.Decisions = e.Lines - 1
 	}
 	if change != nil {

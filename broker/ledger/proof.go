@@ -43,9 +43,10 @@ type Checked struct {
 	Line              []byte
 	Index, EntryIndex int64
 	Entry             Entry
-	// One of these is set: Decision, Head, or Control, the event's JSON.
+	// One of these is set: Decision, Head, Singles, or Control, the event's JSON.
 	Decision *broker.Decision
 	Head     *Head
+	Singles  *SinglesHead
 	Control  []byte
 
 	Checkpoint Checkpoint
@@ -223,6 +224,13 @@ func (x *Checked) read() error {
 		value, err := controlValue(x.Line)
 		x.Control = value
 		return err
+	case x.Index == 0 && e.Type == SinglesEntry:
+		h, err := ParseSinglesHead(x.Line)
+		if err != nil {
+			return err
+		}
+		x.Singles = &h
+		return e.fitsSingles(&h)
 	case x.Index == 0:
 		h, err := ParseHead(x.Line)
 		if err != nil {
@@ -237,8 +245,9 @@ func (x *Checked) read() error {
 	}
 	x.Decision = &d
 	b := &e.Batch
-	if d.Position.Dataset != b.Dataset || d.Position.TopicID != b.TopicID || d.Position.Partition != b.Partition ||
-		d.Position.Offset < b.First || d.Position.Offset > b.Last || d.Revision != e.Revision || d.PolicyDigest != b.Policy || !d.Time.Equal(b.Time) {
+	p := &d.Position
+	if d.Kind.String() != b.Kind || d.Revision != e.Revision || d.PolicyDigest != b.Policy || !d.Time.Equal(b.Time) ||
+		e.Type == BatchEntry && (p.Dataset != b.Dataset || p.TopicID != b.TopicID || p.Partition != b.Partition || p.Offset < b.First || p.Offset > b.Last) {
 		return &rowError{"the decision is of another batch than its entry"}
 	}
 	return nil

@@ -47,8 +47,9 @@ func TestEveryLineIsProved(t *testing.T) {
 			}
 			switch {
 			case e.Type == ControlEntry && !bytes.Equal(c.Control, line),
+				e.Type == SinglesEntry && j == 0 && (c.Singles == nil || !bytes.Equal(AppendSinglesHead(nil, c.Singles), line)),
 				e.Type == BatchEntry && j == 0 && (c.Head == nil || !bytes.Equal(AppendHead(nil, c.Head), line)),
-				e.Type == BatchEntry && j > 0 && (c.Decision == nil || !bytes.Equal(AppendDecision(nil, c.Decision), line)):
+				e.Type != ControlEntry && j > 0 && (c.Decision == nil || !bytes.Equal(AppendDecision(nil, c.Decision), line)):
 				t.Fatalf("entry %d, line %d is shown as %+v", i, j, c)
 			}
 			own := must(p.OwnPolicy())

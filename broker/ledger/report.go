@@ -8,17 +8,19 @@ import (
 
 // Report is what a verifier found, up to the first fault.
 type Report struct {
-	// What was read and fits: entries of both types and their lines.
-	Entries, Batches, Controls, Lines int64
+	// What was read and fits: entries of all types and their lines.
+	Entries, Batches, Singles, Controls, Lines int64
 	// What the batches say, added up. Records is everything read from the
 	// sources; what is neither out of scope, repeated nor rejected was decided on.
 	Records, OutOfScope, Repeated, Rejected int64
-	Decisions, Permits                      int64
+	// Decisions and Permits are of all kinds, and Kinds the same by kind.
+	Decisions, Permits int64
+	Kinds              [broker.LastDecision + 1]KindCount // by broker.DecisionKind
 	// ControlEvents were accepted; ControlLosers had lost to another writer;
 	// ControlRefused the registry refused for what they say.
 	ControlEvents, ControlLosers, ControlRefused int64
 	Revision                                     broker.Revision
-	From, To                                     time.Time // of the batches; zero when there is none
+	From, To                                     time.Time // of the decisions; zero when there are none
 	// Ranges are the source partitions, and how far they are accounted for.
 	Ranges []Range
 	// Overlaps and Skips are entries labelled so: no fault, and to be asked about.
@@ -50,6 +52,10 @@ type Report struct {
 	counted bool
 }
 
+// KindCount is how many decisions of one kind there are, and how many of them are
+// permits.
+type KindCount struct{ Decisions, Permits int64 }
+
 // Label is a batch entry that is labelled as overlapping or skipping.
 type Label struct {
 	Where
@@ -71,7 +77,14 @@ func (r *Report) count(e *Entry, n int64) {
 		return
 	}
 	b := &e.Batch
-	r.Batches++
+	if e.Type == SinglesEntry {
+		r.Singles++
+	} else {
+		r.Batches++
+	}
+	k := &r.Kinds[broker.ParseDecisionKind(b.Kind)]
+	k.Decisions += b.Decisions
+	k.Permits += b.Permits
 	r.Records += b.Records
 	r.OutOfScope += b.OutOfScope
 	r.Repeated += b.Repeated

@@ -87,14 +87,19 @@ func (e *OutOfOrderError) Error() string { return e.What }
 // Name is BatchOutOfOrder.
 func (e *OutOfOrderError) Name() FaultName { return BatchOutOfOrder }
 
-// UnknownRevisionError is a batch decided at a revision that the control entries
-// before it do not make.
+// UnknownRevisionError is a record of decisions made at a revision that the control
+// entries before it do not make.
 type UnknownRevisionError struct {
-	Where
+	Where           // of a batch; zero for single decisions
+	At              Place
 	Revision, Known broker.Revision
 }
 
 func (e *UnknownRevisionError) Error() string {
+	if e.Where == (Where{}) {
+		return fmt.Sprintf("the single decisions at offset %d of partition %d of decisions: decided at revision %d, and the control events before them make revision %d",
+			e.At.Offset, e.At.Partition, e.Revision, e.Known)
+	}
 	return fmt.Sprintf("%s: decided at revision %d, and the control events before it make revision %d", e.Where, e.Revision, e.Known)
 }
 
@@ -152,10 +157,36 @@ func (s *Sequence) Accept(e *Entry) error {
 		}
 		return err
 	}
-	if e.Type == ControlEntry {
+	switch e.Type {
+	case ControlEntry:
 		return s.acceptControl(e)
+	case SinglesEntry:
+		return s.acceptSingles(e)
 	}
 	return s.acceptBatch(e)
+}
+
+// acceptSingles asks for no order in time or revision: several instances write
+// them, each by its own clock and what it had folded.
+func (s *Sequence) acceptSingles(e *Entry) error {
+	b := &e.Batch
+	if err := s.inLog(e, "the "+b.Kind+" decisions"); err != nil {
+		return err
+	}
+	if e.Revision > s.revision {
+		return &UnknownRevisionError{At: b.At, Revision: e.Revision, Known: s.revision}
+	}
+	s.logs[b.At.Partition] = b.At.Offset + 1
+	return nil
+}
+
+// inLog says whether an entry's record stands after those before it.
+func (s *Sequence) inLog(e *Entry, what string) error {
+	at := e.Batch.At
+	if at.Offset < s.logs[at.Partition] || at.Offset == math.MaxInt64 {
+		return &OutOfOrderError{fmt.Sprintf("%s at offset %d of partition %d of decisions come after those up to %d", what, at.Offset, at.Partition, s.logs[at.Partition]-1)}
+	}
+	return nil
 }
 
 func (s *Sequence) acceptControl(e *Entry) error {
@@ -173,12 +204,11 @@ func (s *Sequence) acceptControl(e *Entry) error {
 func (s *Sequence) acceptBatch(e *Entry) error {
 	b := &e.Batch
 	where := Where{b.Dataset, b.TopicID, b.Partition}
-	if b.At.Offset < s.logs[b.At.Partition] || b.At.Offset == math.MaxInt64 {
-		return &OutOfOrderError{fmt.Sprintf("%s: the batch at offset %d of partition %d of decisions comes after those up to %d",
-			where, b.At.Offset, b.At.Partition, s.logs[b.At.Partition]-1)}
+	if err := s.inLog(e, where.String()+": the decisions"); err != nil {
+		return err
 	}
 	if e.Revision > s.revision {
-		return &UnknownRevisionError{where, e.Revision, s.revision}
+		return &UnknownRevisionError{where, b.At, e.Revision, s.revision}
 	}
 	key := source{b.TopicID, b.Partition}
 	p := s.sources[key]

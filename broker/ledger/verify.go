@@ -40,8 +40,9 @@ type Verifier struct {
 // What is checked:
 //   - each entry's lines hash to its rows; its counts are what they add up to;
 //     its head says the same as it does;
-//   - each decision lies in its batch's range, in order, once, and its ids are
-//     those of its place, event and subscription;
+//   - each decision lies in its batch's range, in order, once, unless it stands
+//     singly; its ids are those of its place, event and subscription, and of its
+//     request where somebody asked;
 //   - control events follow from each other and make the revision that they say;
 //   - the entries' order, as Sequence has it;
 //   - each checkpoint is signed by the log, and every cosignature by a known
@@ -356,7 +357,11 @@ func (f *folding) entry(o *opened) error {
 			return fault(ControlBroken, "the entry says that %d events were accepted and make revision %d; it was %d, and they make %d",
 				e.Control.Events, e.Revision, accepted, f.chain.Revision).at(o.n, -1)
 		}
-	} else if b := &e.Batch; f.permits != b.Permits || f.records != b.rows() {
+	} else if b := &e.Batch; e.Type == SinglesEntry {
+		if f.permits != b.Permits {
+			return fault(EntryChanged, "the entry counts %d permits; its lines have %d", b.Permits, f.permits).at(o.n, -1)
+		}
+	} else if f.permits != b.Permits || f.records != b.rows() {
 		return fault(EntryChanged, "the entry counts %d permits and %d records with decisions; its lines have %d and %d",
 			b.Permits, b.rows(), f.permits, f.records).at(o.n, -1)
 	}

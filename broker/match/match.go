@@ -83,6 +83,7 @@ func New(terms []*broker.Terms) *Index {
 		e, possible := newEntry(t, int32(i))
 		switch {
 		case !possible:
+		case t.Mailbox.Channel == broker.LookupChannel: // nothing comes by itself
 		case t.Subscription.Scope.Kind == broker.ScopeListed:
 			d.listed[t.Subscription.ID] = e
 		default:
@@ -93,6 +94,31 @@ func New(terms []*broker.Terms) *Index {
 		d.root = grow(open[d], nil)
 	}
 	return x
+}
+
+// Scope is one subscription's, for who has a record and asks about that one. It is
+// read-only.
+type Scope struct {
+	terms    *broker.Terms
+	entry    *entry
+	possible bool
+}
+
+// ScopeOf resolves a subscription's scope and filter.
+func ScopeOf(t *broker.Terms) *Scope {
+	e, possible := newEntry(t, 0)
+	return &Scope{t, e, possible}
+}
+
+// Holds reports whether a record of the dataset is in scope, as Match does.
+func (s *Scope) Holds(rec *broker.Record, l Lister) bool {
+	if !s.possible || rec.Dataset != s.terms.Dataset.ID || !s.entry.holds(rec, s.entry.all()) {
+		return false
+	}
+	if s.terms.Subscription.Scope.Kind != broker.ScopeListed {
+		return true
+	}
+	return rec.HasSubject && slices.Contains(l.Listed(nil, rec.Dataset, rec.Subject), s.terms.Subscription.ID)
 }
 
 // newEntry resolves the scope's and the filter's attributes to positions. Nothing

@@ -64,6 +64,8 @@ type Projection struct {
 	shieldedFields []broker.Pointer
 
 	onlyValues bool // see OnlyValues
+
+	answers *answers // nil where nothing is derived
 }
 
 // tree is an allow-list or, below a value that is kept whole, a list of what
@@ -107,7 +109,7 @@ func Compile(p *broker.RightsPackage, ds *broker.Dataset) (*Projection, error) {
 	out := &Projection{open: open.reserveMark(), fields: minimal(p.Fields)}
 	s := p.Shielding
 	if s == nil {
-		return out, nil
+		return out.deriving(p)
 	}
 	out.shielding, out.when, out.body = true, s.When, s.Body
 	if out.attribute = ds.AttributeIndex(s.When.Attribute); out.attribute < 0 {
@@ -140,7 +142,7 @@ func Compile(p *broker.RightsPackage, ds *broker.Dataset) (*Projection, error) {
 			}
 		}
 	}
-	return out, nil
+	return out.deriving(p)
 }
 
 // Fields are the pointers of what can leave, none of them below another. For

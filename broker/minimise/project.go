@@ -20,6 +20,11 @@ var ErrObject = errors.New("an object stands at a field of the rights package: a
 func (p *Projection) OnlyValues() *Projection {
 	c := *p
 	c.onlyValues = true
+	if p.answers != nil && p.answers.household == nil {
+		a := *p.answers
+		a.fields = a.fields.OnlyValues()
+		c.answers = &a
+	}
 	return &c
 }
 
@@ -49,14 +54,23 @@ func names(values []string, value string) bool {
 
 // Append appends the record's minimised payload to dst, and reports whether it
 // was shielded. The attributes are in the order of Dataset.Attributes. On an
-// error dst comes back as it was, and the record must be denied with
-// broker.ReasonNotMinimisable.
+// error dst comes back as it was, and the record must be denied with its [Reason].
 func (p *Projection) Append(dst []byte, doc *jsondoc.Doc, attributes []string) ([]byte, bool, error) {
-	shielded := p.Shields(attributes)
-	if doc.Len() == 0 || doc.Node(0).Kind != jsondoc.Object {
-		return dst, shielded, ErrNotObject
+	if p.answers != nil {
+		return p.answers.append(nil, dst, doc, attributes)
 	}
-	w := writer{doc: doc, nodes: doc.Nodes(), data: doc.Data(), dst: dst, onlyValues: p.onlyValues}
+	shielded := p.Shields(attributes)
+	out, err := p.write(dst, doc, shielded, nil)
+	return out, shielded, err
+}
+
+// write appends what leaves. Where it is to be learnt how, each value that is
+// copied is added to learn's places.
+func (p *Projection) write(dst []byte, doc *jsondoc.Doc, shielded bool, learn *places) ([]byte, error) {
+	if doc.Len() == 0 || doc.Node(0).Kind != jsondoc.Object {
+		return dst, ErrNotObject
+	}
+	w := writer{doc: doc, nodes: doc.Nodes(), data: doc.Data(), dst: dst, onlyValues: p.onlyValues, learn: learn}
 	if shielded {
 		w.dst = append(w.dst, `{"skjermet":true`...)
 		if !p.body {
@@ -72,9 +86,9 @@ func (p *Projection) Append(dst []byte, doc *jsondoc.Doc, attributes []string) (
 		w.members(&p.open, 0)
 	}
 	if w.object || p.onlyValues && p.open.keep {
-		return dst, shielded, ErrObject
+		return dst, ErrObject
 	}
-	return append(w.dst, '}'), shielded, nil
+	return append(w.dst, '}'), nil
 }
 
 // writer appends to dst; what turns out to be empty is taken back.
@@ -86,6 +100,25 @@ type writer struct {
 
 	onlyValues bool
 	object     bool // one stood where only a value may
+
+	learn *places // nil where nothing is to be learnt
+}
+
+// copy appends a node's bytes.
+func (w *writer) copy(i int) {
+	if w.learn != nil {
+		w.learn.add(len(w.dst), i)
+	}
+	n := &w.nodes[i]
+	w.dst = append(w.dst, w.data[n.Start:n.End]...)
+}
+
+// back takes back what was written from start on.
+func (w *writer) back(start int) {
+	w.dst = w.dst[:start]
+	if w.learn != nil {
+		w.learn.back(start)
+	}
 }
 
 // value writes what the tree allows of a node, and reports whether anything was.
@@ -96,7 +129,7 @@ func (w *writer) value(t *tree, i int) bool {
 		return false
 	}
 	if t.keep && len(t.children) == 0 {
-		w.dst = append(w.dst, w.data[n.Start:n.End]...)
+		w.copy(i)
 		return true
 	}
 	start := len(w.dst)
@@ -125,11 +158,11 @@ func (w *writer) value(t *tree, i int) bool {
 		}
 	default:
 		if t.keep {
-			w.dst = append(w.dst, w.data[n.Start:n.End]...)
+			w.copy(i)
 			return true
 		}
 	}
-	w.dst = w.dst[:start]
+	w.back(start)
 	return false
 }
 
@@ -150,7 +183,7 @@ func (w *writer) members(t *tree, object int) {
 	case t.keep:
 		w.remaining(t, object)
 	case !w.inOrder(t, object):
-		w.dst = w.dst[:start] // to be written again, and more
+		w.back(start) // to be written again, and more
 		w.allowed(t, object)
 	}
 	if last := len(w.dst) - 1; last >= start {
@@ -197,7 +230,7 @@ func (w *writer) inOrder(t *tree, object int) bool {
 			continue
 		}
 		start := n.NameStart - 1
-		asSpelled := !n.NameEscaped && len(c.prefix) == len(name)+len(`"":`) && n.Start == n.NameEnd+uint32(len(`":`))
+		asSpelled := w.learn == nil && !n.NameEscaped && len(c.prefix) == len(name)+len(`"":`) && n.Start == n.NameEnd+uint32(len(`":`))
 		if whole && asSpelled && from > 0 && start == to+1 { // the one byte between them is a comma
 			to = n.End
 			continue
@@ -284,7 +317,7 @@ next:
 			w.dst = append(w.dst, w.data[n.NameStart-1:n.NameEnd+1]...)
 		}
 		w.dst = append(w.dst, ':')
-		w.dst = append(w.dst, w.data[n.Start:n.End]...)
+		w.copy(at)
 		w.dst = append(w.dst, ',')
 	}
 }
@@ -295,6 +328,6 @@ func (w *writer) member(prefix []byte, t *tree, i int) {
 	if w.value(t, i) {
 		w.dst = append(w.dst, ',')
 	} else {
-		w.dst = w.dst[:start]
+		w.back(start)
 	}
 }

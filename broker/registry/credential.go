@@ -155,9 +155,9 @@ type KafkaAccess struct {
 // KafkaAccess is what each credential is worth at a time, by name; and when the
 // next of these answers changes by the clock alone, zero if none does.
 //
-// One for a dataset stands while its organisation owns the dataset. One for a
-// mailbox stands while the mailbox receives by Kafka, is not suspended, and some
-// subscription in it is in force: not suspended, under an agreement that is active
+// One for a dataset stands while its organisation owns the dataset, and it does not
+// stay with its provider. One for a mailbox stands while the mailbox receives by Kafka, is not suspended, and some
+// subscription in it is in force: not suspended or frozen, under an agreement that is active
 // and valid, and with a valid delegation of the dataset where a supplier receives.
 func (s *State) KafkaAccess(at time.Time) (all []KafkaAccess, next time.Time) {
 	if len(s.credentials) == 0 {
@@ -179,6 +179,8 @@ func (s *State) KafkaAccess(at time.Time) (all []KafkaAccess, next time.Time) {
 			a.Standing, a.Why = j.mailbox(s.mailboxes[c.Mailbox])
 		case s.datasets[c.Dataset].Owner != c.Organisation:
 			a.Standing, a.Why = Over, "the dataset has another owner"
+		case s.datasets[c.Dataset].Endpoint != nil:
+			a.Standing, a.Why = Held, "the dataset stays with its provider: nothing is published"
 		}
 		all = append(all, a)
 	}
@@ -237,6 +239,8 @@ func (j *judge) mailbox(m *broker.Mailbox) (Standing, string) {
 		return Held, "the mailbox does not receive by Kafka"
 	case m.Suspended:
 		return Held, "the mailbox is suspended"
+	case len(j.s.FrozenBy(FreezeMailbox, string(m.ID))) > 0:
+		return Held, "the mailbox is frozen"
 	case best == Held:
 		return Held, why
 	}
@@ -264,6 +268,8 @@ func (j *judge) subscription(sub *broker.Subscription) (Standing, string) {
 		return Held, fmt.Sprintf("agreement %s is not in force yet", a.ID)
 	case sub.Suspended:
 		return Held, fmt.Sprintf("subscription %s is suspended", sub.ID)
+	case j.s.stopped(sub, a):
+		return Held, fmt.Sprintf("what subscription %s gets is frozen", sub.ID)
 	}
 	return standing, why
 }

@@ -34,7 +34,9 @@ var (
 	timeType     = reflect.TypeFor[time.Time]()
 	intervalType = reflect.TypeFor[broker.Interval]()
 	rawType      = reflect.TypeFor[json.RawMessage]()
+	digestType   = reflect.TypeFor[broker.Digest]()
 	schemaType   = reflect.TypeFor[broker.Schema]()
+	tableType    = reflect.TypeFor[broker.TruthTable]()
 )
 
 // value reads n into v, whose place in the document is path.
@@ -49,6 +51,14 @@ func (r *reader) value(n *yaml.Node, v reflect.Value, path string) {
 	switch v.Type() {
 	case timeType:
 		r.time(n, v)
+		return
+	case digestType:
+		s, ok := r.scalar(n, path)
+		d, err := broker.ParseDigest(s)
+		if ok && err != nil {
+			r.fault(n, path+" is not a digest", "want 32 hexadecimal characters, or leave it out")
+		}
+		v.Set(reflect.ValueOf(d))
 		return
 	case rawType:
 		var b bytes.Buffer
@@ -175,12 +185,25 @@ func (r *reader) object(n *yaml.Node, v reflect.Value, path string) {
 			r.schemaFile(val, v.Addr().Interface().(*broker.Schema), join(path, "document"))
 			continue
 		}
+		if v.Type() == tableType && k.Value == "file" {
+			r.tableFile(val, v.Addr().Interface().(*broker.TruthTable), join(path, "csv"))
+			continue
+		}
 		f := slices.IndexFunc(fields, func(f field) bool { return f.name == k.Value })
 		if f < 0 {
 			r.fault(k, fmt.Sprintf("%q is not a field of %s", k.Value, r.what(path)), "want one of "+names(fields))
 			continue
 		}
 		r.value(val, v.Field(fields[f].index), join(path, k.Value))
+		if v.Type() == tableType && k.Value == "csv" {
+			r.inlineTable(val, v.Addr().Interface().(*broker.TruthTable))
+		}
+	}
+	if v.Type() == tableType {
+		if seen["file"] && seen["csv"] {
+			r.fault(n, "a truth table is given both as csv and as file", "keep one")
+		}
+		seen["csv"] = seen["csv"] || seen["file"]
 	}
 	if v.Type() == schemaType {
 		if seen["file"] && seen["document"] {

@@ -201,7 +201,7 @@ func TestReadersShare(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if n := len(s.AllTerms()); n != 11 {
+			if n := len(s.AllTerms()); n != 12 {
 				t.Errorf("%d terms", n)
 			}
 			if l := s.Listed(nil, "inntekt", subjectNamed("a")); len(l) != 1 {

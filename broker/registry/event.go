@@ -54,6 +54,11 @@ const (
 	SubscriptionPut Type = "subscription.put" // broker.Subscription; its consumer and dataset never change
 	DelegationPut   Type = "delegation.put"   // broker.Delegation
 	RolePut         Type = "role.put"         // broker.Role; its organisation and role never change
+	AssessmentPut   Type = "assessment.put"   // broker.LegalAssessment
+	TruthTablePut   Type = "truthtable.put"   // broker.TruthTable; what it belongs to never changes
+
+	// TruthTableApproved signs a table off, by its digest: it holds from then on.
+	TruthTableApproved Type = "truthtable.approved" // Approval
 
 	// DelegationWithdrawn ends a delegation for good; putting the same one
 	// again does not bring it back.
@@ -82,6 +87,40 @@ const (
 	// rest of the registry; see [State.KafkaAccess].
 	CredentialIssued  Type = "kafka.credential_issued"  // Credential
 	CredentialRevoked Type = "kafka.credential_revoked" // CredentialEnd
+
+	// A mailbox's endpoint, by its owner's hand, without its secret.
+	WebhookSet     Type = "webhook.set"     // Webhook; not in use before it is proven
+	WebhookProven  Type = "webhook.proven"  // WebhookProof
+	WebhookRotated Type = "webhook.rotated" // WebhookRotation
+	WebhookStopped Type = "webhook.stopped" // WebhookStop
+	WebhookRemoved Type = "webhook.removed" // WebhookRemoval
+
+	// A dataset, an organisation or a mailbox is stopped at once, and let go on.
+	FreezeSet    Type = "freeze.set"    // Freeze
+	FreezeLifted Type = "freeze.lifted" // FreezeEnd
+
+	// How a person's whereabouts are protected, after the population register.
+	ProtectionSet    Type = "protection.set"    // Protect
+	ProtectionSynced Type = "protection.synced" // ProtectionSync
+
+	// What was delivered is said to be wrong, and what came of that.
+	DeviationReport   Type = "deviation.reported" // Deviation
+	DeviationAnswered Type = "deviation.answered" // DeviationAnswer
+
+	// What was done about what a withdrawn consent lays on its receiver; see
+	// obligation.go.
+	ReceiptGiven Type = "obligation.receipted" // Receipt
+
+	// What is needed and has no law yet; see [State.Gaps].
+	NeedPut        Type = "need.put"      // broker.Need; does not change once it is co-signed
+	NeedCosigned   Type = "need.cosigned" // broker.Cosignature
+	NeedClosedType Type = "need.closed"   // broker.NeedClosure
+
+	// How agreements come about; see lifecycle.go and framework.go.
+	AgreementStepped Type = "agreement.step"    // broker.AgreementStep
+	FrameworkPut     Type = "framework.put"     // broker.Framework; its terms never change once it has a party
+	FrameworkInvited Type = "framework.invited" // broker.Invitation
+	FrameworkAcceded Type = "framework.acceded" // broker.Accession
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -260,6 +299,12 @@ func empty(t Type) (payload, bool) {
 		return new(broker.Delegation), true
 	case RolePut:
 		return new(broker.Role), true
+	case AssessmentPut:
+		return new(broker.LegalAssessment), true
+	case TruthTablePut:
+		return new(broker.TruthTable), true
+	case TruthTableApproved:
+		return new(Approval), true
 	case DelegationWithdrawn, ConsentWithdrawn:
 		return new(Withdrawal), true
 	case CaseOpened:
@@ -284,6 +329,44 @@ func empty(t Type) (payload, bool) {
 		return new(Credential), true
 	case CredentialRevoked:
 		return new(CredentialEnd), true
+	case WebhookSet:
+		return new(Webhook), true
+	case WebhookProven:
+		return new(WebhookProof), true
+	case WebhookRotated:
+		return new(WebhookRotation), true
+	case WebhookStopped:
+		return new(WebhookStop), true
+	case WebhookRemoved:
+		return new(WebhookRemoval), true
+	case FreezeSet:
+		return new(Freeze), true
+	case FreezeLifted:
+		return new(FreezeEnd), true
+	case ProtectionSet:
+		return new(Protect), true
+	case ProtectionSynced:
+		return new(ProtectionSync), true
+	case DeviationReport:
+		return new(Deviation), true
+	case DeviationAnswered:
+		return new(DeviationAnswer), true
+	case ReceiptGiven:
+		return new(Receipt), true
+	case NeedPut:
+		return new(broker.Need), true
+	case NeedCosigned:
+		return new(broker.Cosignature), true
+	case NeedClosedType:
+		return new(broker.NeedClosure), true
+	case AgreementStepped:
+		return new(broker.AgreementStep), true
+	case FrameworkPut:
+		return new(broker.Framework), true
+	case FrameworkInvited:
+		return new(broker.Invitation), true
+	case FrameworkAcceded:
+		return new(broker.Accession), true
 	}
 	return nil, false
 }
@@ -396,7 +479,7 @@ func LeaseBudget(a broker.AgreementID, topicID [16]byte, partition int32, amount
 	return change(BudgetLeased, Lease{a, topicID, partition, amount})
 }
 
-// Put declares a thing: one of the nine structs of package broker that Type
+// Put declares a thing: one of the eleven structs of package broker that Type
 // names, as a value.
 func Put(thing any) (Change, error) {
 	switch v := thing.(type) {
@@ -418,6 +501,14 @@ func Put(thing any) (Change, error) {
 		return change(DelegationPut, v), nil
 	case broker.Role:
 		return change(RolePut, v), nil
+	case broker.LegalAssessment:
+		return change(AssessmentPut, v), nil
+	case broker.TruthTable:
+		return change(TruthTablePut, v), nil
+	case broker.Need:
+		return change(NeedPut, v), nil
+	case broker.Framework:
+		return change(FrameworkPut, v), nil
 	}
 	return Change{}, fmt.Errorf("registry: %T is not something that can be put", thing)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"datafordeler/broker"
@@ -73,6 +74,32 @@ func (s *State) Hash() broker.Digest {
 	}
 	if len(s.credentials) > 0 {
 		parts = append(parts, s.credentials)
+	}
+	if len(s.webhooks) > 0 {
+		parts = append(parts, s.webhooks)
+	}
+	if len(s.frozen) > 0 {
+		parts = append(parts, s.Freezes())
+	}
+	if len(s.protected.grades) > 0 || s.protected.synced != nil {
+		parts = append(parts, s.protected.hashed())
+	}
+	if len(s.deviations) > 0 {
+		parts = append(parts, s.Deviations())
+	}
+	if s.obligations.rows.len() > 0 {
+		parts = append(parts, slices.Collect(s.ObligationsAfter(0)))
+	}
+	if len(s.assessments) > 0 {
+		parts = append(parts, s.LegalAssessments())
+	}
+	if len(s.tables) > 0 {
+		parts = append(parts, s.TruthTables(), s.approved)
+	}
+	for _, m := range []any{s.needs, s.cosigned, s.closed, s.frameworks, s.invited, s.acceded, s.lifecycles} {
+		if reflect.ValueOf(m).Len() > 0 {
+			parts = append(parts, m)
+		}
 	}
 	for _, part := range parts {
 		if err := enc.Encode(part); err != nil {

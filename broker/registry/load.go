@@ -29,19 +29,41 @@ const (
 	KindBasis        Kind = "basis"
 	KindPackage      Kind = "package"
 	KindMailbox      Kind = "mailbox"
+	KindNeed         Kind = "need"
+	KindCosignature  Kind = "cosignature"
+	KindFramework    Kind = "framework"
+	KindInvitation   Kind = "invitation"
 	KindAgreement    Kind = "agreement"
+	KindStep         Kind = "step"
+	KindAccession    Kind = "accession"
 	KindSubscription Kind = "subscription"
 	KindDelegation   Kind = "delegation"
 	KindRole         Kind = "role"
+	KindAssessment   Kind = "assessment"
+	KindTruthTable   Kind = "truthtable"
 )
 
 // Kinds lists them in that order.
 func Kinds() []Kind {
-	return []Kind{KindOrganisation, KindDataset, KindBasis, KindPackage, KindMailbox, KindAgreement, KindSubscription, KindDelegation, KindRole}
+	return []Kind{KindOrganisation, KindDataset, KindAssessment, KindBasis, KindPackage, KindMailbox, KindNeed, KindCosignature, KindFramework, KindInvitation,
+		KindAgreement, KindStep, KindAccession, KindSubscription, KindDelegation, KindRole, KindTruthTable}
 }
 
-// put is the event type that declares the kind.
-func (k Kind) put() Type { return Type(k) + ".put" }
+// put is the event type that declares the kind. Most kinds are things, which may
+// change; some are deeds, which are done once.
+func (k Kind) put() Type {
+	switch k {
+	case KindCosignature:
+		return NeedCosigned
+	case KindInvitation:
+		return FrameworkInvited
+	case KindStep:
+		return AgreementStepped
+	case KindAccession:
+		return FrameworkAcceded
+	}
+	return Type(k) + ".put"
+}
 
 func (k Kind) rank() int { return slices.Index(Kinds(), k) }
 
@@ -53,7 +75,8 @@ type Document struct {
 	// Body points to the struct of package broker by that kind.
 	Body any
 
-	lines map[string]int // of each value, by its path: "schemas/0/version"
+	lines map[string]int    // of each value, by its path: "schemas/0/version"
+	rows  map[string]string // of a truth table, by name: where each stands
 }
 
 // ID is the name of what is declared; a rights package's has its version.
@@ -79,6 +102,25 @@ func idOf(body any) string {
 		return string(v.ID)
 	case *broker.Role:
 		return string(v.ID)
+	case *broker.LegalAssessment:
+		return string(v.ID)
+	case *broker.TruthTable:
+		return string(v.ID)
+	case *broker.Need:
+		return string(v.ID)
+	case *broker.Cosignature:
+		return string(v.Need) + "/" + string(v.Organisation)
+	case *broker.Framework:
+		return string(v.ID)
+	case *broker.Invitation:
+		if len(v.Organisations) > 0 {
+			return string(v.Framework) + "/" + string(v.Organisations[0])
+		}
+		return string(v.Framework)
+	case *broker.Accession:
+		return string(v.Agreement)
+	case *broker.AgreementStep:
+		return fmt.Sprintf("%s/%04d", v.Agreement, v.Number) // in order
 	}
 	return ""
 }

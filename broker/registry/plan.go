@@ -68,12 +68,13 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 	})
 	// A scratch state takes the puts one by one, so that what Fold would refuse
 	// is known before anything is written.
-	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased, credentials: s.credentials}
+	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased, credentials: s.credentials, regime: s.regime.clone()}
 	p := &Plan{On: s.revision, after: scratch}
 	var changes []Change
 	for _, d := range ordered {
 		step := Step{Action: Create, Kind: d.Kind, ID: d.ID(), File: d.File, Line: d.Line}
-		if old := s.catalogue.get(d.Body); old != nil {
+		scratch.fill(d.Body)
+		if old := s.standingAs(d.Body); old != nil {
 			step.Action = Same
 			if !equal(old, d.Body) {
 				step.Action, step.Diff = Update, diff(old, d.Body)
@@ -85,14 +86,26 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 		}
 		c := change(d.Kind.put(), d.Body)
 		if !w.faulty[d] {
-			if reason := scratch.refuse(d.Body, c.Type); reason != "" {
+			reason := scratch.refuse(d.Body, c.Type)
+			if reason == "" {
+				reason = scratch.refuseAt(d.Body, now)
+			}
+			if reason != "" {
 				w.at(at{doc: d}, "", reason, "")
+				w.faulty[d] = true
 			}
 			if len(c.Data) > maxEvent {
 				w.at(at{doc: d}, "", fmt.Sprintf("%s %s is %d bytes as a control event; the most is %d", d.Kind, d.ID(), len(c.Data), maxEvent), "shorten its schemas, or split the dataset")
 			}
 		}
-		scratch.put(d.Body)
+		switch d.Kind {
+		case KindCosignature, KindInvitation, KindStep, KindAccession:
+			if !w.faulty[d] { // what was refused cannot be done, and what rests on it says so too
+				scratch.applyRegime(d.Body, &Event{At: now, Actor: actor})
+			}
+		default:
+			scratch.put(d.Body)
+		}
 		changes = append(changes, c)
 	}
 	if err := w.faults.err(); err != nil {
@@ -124,6 +137,14 @@ func (c *catalogue) get(body any) any {
 		return orNil(c.delegations[v.ID])
 	case *broker.Role:
 		return orNil(c.roles[v.ID])
+	case *broker.LegalAssessment:
+		return orNil(c.assessments[v.ID])
+	case *broker.TruthTable:
+		return orNil(c.tables[v.ID])
+	case *broker.Need:
+		return orNil(c.needs[v.ID])
+	case *broker.Framework:
+		return orNil(c.frameworks[v.ID])
 	}
 	return nil
 }
@@ -225,6 +246,12 @@ func flatten(v any) map[string]string {
 			}
 		default:
 			if text, ok := v.(string); ok {
+				if rows := tableRows(text); path == "csv" && rows != nil {
+					for situation, row := range rows {
+						out["csv/"+situation] = row
+					}
+					return
+				}
 				if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 					v = day(t)
 				}

@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
 	"datafordeler/broker"
+	"datafordeler/broker/derive"
 )
 
 // refuse says why an event that nobody overtook is still not accepted; "" if it
@@ -37,8 +39,15 @@ func (s *State) refuse(p payload, t Type) string {
 				return unknown("dataset", d)
 			}
 		}
+		return s.refuseRests(&v.Assessed)
 	case *broker.RightsPackage:
-		return s.refusePackage(v)
+		return first(s.refusePackage(v), s.refuseRests(&v.Assessment))
+	case *broker.LegalAssessment:
+		return name(v.ID)
+	case *broker.TruthTable:
+		return s.refuseTable(v)
+	case *Approval:
+		return s.refuseApproval(v)
 	case *broker.Mailbox:
 		if old := s.mailboxes[v.ID]; old != nil && old.Organisation != v.Organisation {
 			return fmt.Sprintf("mailbox %s belongs to %s and cannot pass to %s: what it holds stays", v.ID, old.Organisation, v.Organisation)
@@ -115,6 +124,42 @@ func (s *State) refuse(p payload, t Type) string {
 		return s.refuseCredential(v)
 	case *CredentialEnd:
 		return s.refuseCredentialEnd(v)
+	case *Webhook:
+		return s.refuseWebhook(v)
+	case *WebhookProof:
+		return s.refuseWebhookChange(v.Mailbox, v)
+	case *WebhookRotation:
+		return s.refuseWebhookChange(v.Mailbox, v)
+	case *WebhookStop:
+		return s.refuseWebhookChange(v.Mailbox, v)
+	case *WebhookRemoval:
+		return s.refuseWebhookChange(v.Mailbox, v)
+	case *Freeze:
+		return s.refuseFreezeSet(v)
+	case *FreezeEnd:
+		return s.refuseFreezeEnd(v)
+	case *Protect:
+		return s.refuseProtection(v)
+	case *ProtectionSync:
+		return s.refuseProtectionSync(v)
+	case *Deviation:
+		return s.refuseDeviation(v)
+	case *DeviationAnswer:
+		return s.refuseDeviationAnswer(v)
+	case *Receipt:
+		return s.refuseReceipt(v)
+	case *broker.Need:
+		return s.refuseNeed(v)
+	case *broker.Cosignature:
+		return s.refuseCosignature(v)
+	case *broker.NeedClosure:
+		return s.refuseNeedClosure(v)
+	case *broker.Framework:
+		return s.refuseFramework(v)
+	case *broker.Invitation:
+		return s.refuseInvitation(v)
+	case *broker.AgreementStep, *broker.Accession:
+		return "" // admit asks, since their rules rest on the time
 	default:
 		panic(fmt.Sprintf("registry: %T is not held to any rule", p))
 	}
@@ -128,10 +173,22 @@ func (s *State) refusePackage(v *broker.RightsPackage) string {
 	if s.datasets[v.Dataset] == nil {
 		return unknown("dataset", v.Dataset)
 	}
-	return name(v.ID)
+	return first(name(v.ID), derive.Refuse(v))
 }
 
 func (s *State) refuseAgreement(v *broker.Agreement) string {
+	old := s.agreements[v.ID]
+	if r := s.refuseTerms(v, old); r != "" {
+		return r
+	}
+	return s.refuseDeclared(old, v)
+}
+
+// refuseTerms is what any agreement is held to, however it comes about.
+func (s *State) refuseTerms(v, old *broker.Agreement) string {
+	if s.frameworks[v.ID] != nil {
+		return fmt.Sprintf("%s is a framework: name the agreement otherwise", v.ID)
+	}
 	if r := first(name(v.ID), s.organisation("provider", v.Provider), s.organisation("consumer", v.Consumer)); r != "" {
 		return r
 	}
@@ -150,7 +207,6 @@ func (s *State) refuseAgreement(v *broker.Agreement) string {
 			return unknown("legal basis", b)
 		}
 	}
-	old := s.agreements[v.ID]
 	if old != nil && old.Status == broker.Ended && v.Status != broker.Ended {
 		return fmt.Sprintf("agreement %s has ended, and stays so: declare a new one under another id", v.ID)
 	}
@@ -160,7 +216,7 @@ func (s *State) refuseAgreement(v *broker.Agreement) string {
 	if sum := s.leasedSum(v.ID); v.Cost.Ceiling < 0 || v.Cost.Ceiling > 0 && v.Cost.Ceiling < sum {
 		return fmt.Sprintf("agreement %s cannot have ceiling %d: %d is leased to partitions already", v.ID, v.Cost.Ceiling, sum)
 	}
-	return ""
+	return refuseDuty(v.OnWithdrawal)
 }
 
 type agreementIdentity struct {
@@ -178,20 +234,28 @@ func (s *State) refuseSubscription(v *broker.Subscription) string {
 	if a == nil {
 		return unknown("agreement", v.Agreement)
 	}
-	m := s.mailboxes[v.Mailbox]
-	if m == nil {
-		return unknown("mailbox", v.Mailbox)
+	if v.Mailbox == "" && !v.Lookup {
+		return fmt.Sprintf("subscription %s neither delivers into a mailbox nor looks up", v.ID)
 	}
-	if m.Organisation != a.Receiver() {
-		return fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, a.ID, a.Receiver())
-	}
-	if c, ok := s.receivesFor[v.Mailbox]; ok && c != a.Consumer {
-		return fmt.Sprintf("mailbox %s holds what was delivered for %s and cannot serve %s as well", v.Mailbox, c, a.Consumer)
+	if v.Mailbox != "" {
+		m := s.mailboxes[v.Mailbox]
+		if m == nil {
+			return unknown("mailbox", v.Mailbox)
+		}
+		if m.Organisation != a.Receiver() {
+			return fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, a.ID, a.Receiver())
+		}
+		if c, ok := s.receivesFor[v.Mailbox]; ok && c != a.Consumer {
+			return fmt.Sprintf("mailbox %s holds what was delivered for %s and cannot serve %s as well", v.Mailbox, c, a.Consumer)
+		}
 	}
 	if old := s.subscriptions[v.ID]; old != nil {
 		b := s.agreements[old.Agreement]
 		if b.Consumer != a.Consumer || b.Dataset != a.Dataset {
 			return fmt.Sprintf("subscription %s keeps its consumer and dataset: declare a new one", v.ID)
+		}
+		if !old.Start.Equal(v.Start) {
+			return fmt.Sprintf("subscription %s keeps its start: what lies before it was declared is decided once; declare a new one", v.ID)
 		}
 	}
 	return name(v.ID)
@@ -295,6 +359,14 @@ func name[T ~string](id T) string {
 }
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// CheckRef says what a case's or a consent's name may not be. Its error does not repeat it.
+func CheckRef(id string) error {
+	if checkRef(id) != "" {
+		return errors.New("want a–z, 0–9, '-' and '_', beginning with a letter or digit, or a UUID, and never eleven digits in a row, which could be a person's number")
+	}
+	return nil
+}
 
 // checkRef is for names that others give: a UUID may have eleven digits in a row
 // by chance, and is not how a person is numbered.

@@ -209,6 +209,26 @@ func (s *story) do(command, body string) string {
 			out += line("mailbox."+string(m), r.Mailbox[m])
 		}
 		return out + line("deliveries", r.Deliveries)
+	case "missing":
+		return s.state.Missing(agreement, now).String()
+	case "status":
+		return string(s.state.Agreement(agreement).Status)
+	case "gaps":
+		var out strings.Builder
+		for _, g := range s.state.Gaps(at) {
+			fmt.Fprintf(&out, "%s%s for %s: %s %v, %d organisations of %v, bases %v\n", g.Dataset, g.Concept, g.Purpose, g.Why, g.Sides, len(g.Organisations), g.Sectors, g.Bases)
+		}
+		return out.String() + "."
+	case "parties":
+		var out strings.Builder
+		var first broker.Digest
+		for _, p := range s.state.Parties(broker.AgreementID(arg["framework"])) {
+			if first.IsZero() {
+				first = p.Terms
+			}
+			fmt.Fprintf(&out, "%s %s %s same terms %v deviations %v\n", p.Organisation, p.Agreement, p.Status, p.Terms == first, p.Deviations)
+		}
+		return out.String() + "."
 	case "revision":
 		return fmt.Sprintf("revision %d, structure %d, %d subjects", s.state.Revision(), s.state.Structure(), s.state.Subjects())
 	}

@@ -23,13 +23,32 @@ type State struct {
 	at        time.Time     // the latest that an accepted event names
 
 	catalogue
+	regime
 	withdrawn map[broker.DelegationID]Withdrawal
 	leased    map[broker.AgreementID]*leases
 	// credentials are all that were ever issued.
 	credentials map[string]IssuedCredential
 	logins      broker.Revision // the last that changed them
+	// webhooks are all that were ever set.
+	webhooks map[broker.MailboxID]WebhookState
+	hooked   broker.Revision // the last that changed them
+	// frozen are the freezes that stand. One that was lifted is in the log only.
+	frozen    map[frozenThing]map[Authority]Frozen
+	protected protections
+	// registers are the places of attributes that come from registers, by dataset.
+	registers map[broker.DatasetID][]int
+	// deviations are all that were ever reported.
+	deviations  map[broker.Digest]DeviationState
+	obligations obligations
 
 	subjects subjects // cases and consents
+	// declared is when each subscription first was, and starts those that begin
+	// earlier than that, in the order of the log.
+	declared map[broker.SubscriptionID]broker.Revision
+	starts   []Start
+
+	// approved are the truth tables as they were last signed off.
+	approved map[broker.TruthTableID]ApprovedTable
 
 	policy   *Policy
 	policies map[string]broker.Revision // all ever active, by digest: when last
@@ -56,6 +75,10 @@ type catalogue struct {
 	subscriptions map[broker.SubscriptionID]*broker.Subscription
 	delegations   map[broker.DelegationID]*broker.Delegation
 	roles         map[broker.RoleID]*broker.Role
+	assessments   map[broker.AssessmentID]*broker.LegalAssessment
+	tables        map[broker.TruthTableID]*broker.TruthTable // as they were declared last
+	needs         map[broker.NeedID]*broker.Need
+	frameworks    map[broker.AgreementID]*broker.Framework
 
 	// used are the package versions that any agreement ever named: decisions
 	// name them, so they keep their meaning.
@@ -88,13 +111,26 @@ func New() *State {
 			subscriptions: map[broker.SubscriptionID]*broker.Subscription{},
 			delegations:   map[broker.DelegationID]*broker.Delegation{},
 			roles:         map[broker.RoleID]*broker.Role{},
+			assessments:   map[broker.AssessmentID]*broker.LegalAssessment{},
+			tables:        map[broker.TruthTableID]*broker.TruthTable{},
+			needs:         map[broker.NeedID]*broker.Need{},
+			frameworks:    map[broker.AgreementID]*broker.Framework{},
 			used:          map[broker.PackageRef]bool{},
 			receivesFor:   map[broker.MailboxID]broker.OrgNumber{},
 		},
+		regime:      newRegime(),
 		withdrawn:   map[broker.DelegationID]Withdrawal{},
 		leased:      map[broker.AgreementID]*leases{},
 		credentials: map[string]IssuedCredential{},
+		approved:    map[broker.TruthTableID]ApprovedTable{},
+		webhooks:    map[broker.MailboxID]WebhookState{},
+		frozen:      map[frozenThing]map[Authority]Frozen{},
+		protected:   protections{grades: map[broker.SubjectKey]broker.Protection{}},
+		registers:   map[broker.DatasetID][]int{},
+		deviations:  map[broker.Digest]DeviationState{},
+		obligations: newObligations(),
 		subjects:    newSubjects(),
+		declared:    map[broker.SubscriptionID]broker.Revision{},
 		policies:    map[string]broker.Revision{},
 		keystores:   map[string]time.Time{},
 		destroyed:   map[string]Destroyed{},
@@ -134,13 +170,28 @@ func (s *State) admit(e *Event) (payload, error) {
 		return nil, err
 	}
 	reason := s.refuse(p, e.Type)
-	if d, ok := p.(*Destruction); ok && reason == "" {
-		reason = tooEarly(d, e.At)
+	if reason == "" {
+		reason = s.refuseAt(p, e.At)
 	}
 	if reason != "" {
 		return nil, &RefusedError{reason}
 	}
 	return p, nil
+}
+
+// refuseAt has the rules that rest on the time which an event's writer gave it.
+func (s *State) refuseAt(p payload, at time.Time) string {
+	switch v := p.(type) {
+	case *Destruction:
+		return tooEarly(v, at)
+	case *Receipt:
+		return s.refuseReceiptAt(v, at)
+	case *broker.AgreementStep:
+		return s.refuseStep(v, at)
+	case *broker.Accession:
+		return s.refuseAccession(v, at)
+	}
+	return ""
 }
 
 // Fold takes the next event of the control topic. accepted is false when it lost
@@ -186,7 +237,7 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 		return false
 	case *Withdrawal:
 		if e.Type == ConsentWithdrawn {
-			s.withdrawConsent(v)
+			s.oblige(s.withdrawConsent(v), e)
 			return false
 		}
 		s.withdrawn[broker.DelegationID(v.ID)] = *v
@@ -215,6 +266,12 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 	case *broker.Role:
 		s.catalogue.put(v)
 		return false // it opens doors; no decision on a record rests on it
+	case *broker.LegalAssessment, *broker.TruthTable:
+		s.catalogue.put(v)
+		return false // they are for people, and for what may be put in force
+	case *Approval:
+		s.approve(v, e)
+		return false
 	case *Credential:
 		s.credentials[v.ID] = IssuedCredential{Credential: *v, At: e.At, Actor: e.Actor}
 		s.logins = s.revision
@@ -225,6 +282,40 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 		s.credentials[v.ID] = c
 		s.logins = s.revision
 		return false
+	case *Webhook, *WebhookProof, *WebhookRotation, *WebhookStop, *WebhookRemoval:
+		s.applyWebhook(v, e)
+		return false // nor on where it is sent
+	case *Freeze, *FreezeEnd:
+		s.applyFreeze(p, e)
+	case *Protect, *ProtectionSync:
+		s.applyProtection(p, e)
+		return false // it is consulted for each record
+	case *Receipt:
+		s.giveReceipt(v, e)
+		return false
+	case *Deviation, *DeviationAnswer:
+		s.applyDeviation(p, e)
+		return false // what is wrong is still decided on as before
+	case *broker.Need, *broker.Cosignature, *broker.NeedClosure, *broker.AgreementStep, *broker.Framework, *broker.Invitation, *broker.Accession:
+		structural = s.applyRegime(v, e)
+		switch v := p.(type) {
+		case *broker.AgreementStep:
+			s.asks(v.Agreement)
+		case *broker.Accession:
+			s.asks(v.Agreement)
+		}
+		return structural
+	case *broker.Agreement:
+		s.catalogue.put(v)
+		s.asks(v.ID)
+	case *broker.Dataset:
+		s.catalogue.put(v)
+		if delete(s.registers, v.ID); len(consulted(v)) > 0 {
+			s.registers[v.ID] = consulted(v)
+		}
+	case *broker.Subscription:
+		s.declare(v)
+		s.catalogue.put(v)
 	default:
 		s.catalogue.put(p)
 	}
@@ -249,7 +340,7 @@ func (c *catalogue) put(p payload) {
 		c.used[v.Package] = true
 	case *broker.Subscription:
 		c.subscriptions[v.ID] = v
-		if a := c.agreements[v.Agreement]; a != nil {
+		if a := c.agreements[v.Agreement]; a != nil && v.Mailbox != "" {
 			if _, taken := c.receivesFor[v.Mailbox]; !taken {
 				c.receivesFor[v.Mailbox] = a.Consumer
 			}
@@ -258,6 +349,15 @@ func (c *catalogue) put(p payload) {
 		c.delegations[v.ID] = v
 	case *broker.Role:
 		c.roles[v.ID] = v
+	case *broker.LegalAssessment:
+		c.assessments[v.ID] = v
+	case *broker.TruthTable:
+		c.tables[v.ID] = v
+	case *broker.Need:
+		c.needs[v.ID] = v
+	case *broker.Framework:
+		c.frameworks[v.ID] = v
+		c.used[v.Package] = true
 	default:
 		panic(fmt.Sprintf("registry: %T cannot be put", p)) // parse and this switch name the same types
 	}
@@ -268,7 +368,7 @@ func (c *catalogue) clone() catalogue {
 	return catalogue{
 		maps.Clone(c.organisations), maps.Clone(c.datasets), maps.Clone(c.bases), maps.Clone(c.packages),
 		maps.Clone(c.mailboxes), maps.Clone(c.agreements), maps.Clone(c.subscriptions), maps.Clone(c.delegations),
-		maps.Clone(c.roles),
+		maps.Clone(c.roles), maps.Clone(c.assessments), maps.Clone(c.tables), maps.Clone(c.needs), maps.Clone(c.frameworks),
 		maps.Clone(c.used), maps.Clone(c.receivesFor),
 	}
 }

@@ -47,6 +47,7 @@ type caseRow struct {
 	next     uint32 // of the subject's ring
 	name     uint32
 	group    uint32 // and caseEnded
+	since    broker.Revision
 }
 
 const caseEnded = 1 << 31
@@ -65,6 +66,7 @@ type consentRow struct {
 	next                uint32
 	name                uint32
 	group               uint32
+	since               broker.Revision
 }
 
 func newSubjects() subjects {
@@ -132,7 +134,7 @@ func (s *State) openCase(c *broker.Case) {
 	}
 	subject := u.findOrAdd(c.Subject)
 	n := t.rows.len()
-	i := t.rows.add(caseRow{from: u.times.pack(c.Open.From), to: u.times.pack(c.Open.To), subject: subject, name: t.names.put(n, string(c.ID)), group: g})
+	i := t.rows.add(caseRow{from: u.times.pack(c.Open.From), to: u.times.pack(c.Open.To), subject: subject, name: t.names.put(n, string(c.ID)), group: g, since: s.revision})
 	t.byName.add(t.hash(g, c.ID), i)
 	last := &u.rows.at(subject).cases
 	t.rows.at(i).next = i + 1
@@ -162,7 +164,7 @@ func (s *State) giveConsent(c *broker.Consent) {
 	subject := u.findOrAdd(c.Subject)
 	n := t.rows.len()
 	i := t.rows.add(consentRow{from: u.times.pack(c.Valid.From), to: u.times.pack(c.Valid.To), subject: subject,
-		name: t.names.put(n, string(c.ID), c.External), group: g})
+		name: t.names.put(n, string(c.ID), c.External), group: g, since: s.revision})
 	t.byName.add(maphash.String(hashSeed, string(c.ID)), i)
 	last := &u.rows.at(subject).consents
 	t.rows.at(i).next = i + 1
@@ -173,9 +175,10 @@ func (s *State) giveConsent(c *broker.Consent) {
 	*last = i + 1
 }
 
-func (s *State) withdrawConsent(w *Withdrawal) {
+func (s *State) withdrawConsent(w *Withdrawal) (row uint32) {
 	i, _ := s.subjects.consents.find(broker.ConsentID(w.ID)) // refuse has had its say
 	s.subjects.consents.rows.at(i).withdrawn = s.subjects.times.pack(w.At)
+	return i
 }
 
 func (u *subjects) consent(i uint32) broker.Consent {
@@ -278,6 +281,20 @@ func (s *State) Consents(dst []broker.Consent, consumer broker.OrgNumber, ds bro
 			return dst
 		}
 		i = r.next
+	}
+}
+
+// ConsentsOf appends all consents that a subject ever gave, in the order of the log.
+func (s *State) ConsentsOf(dst []broker.Consent, k broker.SubjectKey) []broker.Consent {
+	u := s.subjects.find(k)
+	if u == nil || u.consents == 0 {
+		return dst
+	}
+	for i := s.subjects.consents.rows.at(u.consents - 1).next; ; i = s.subjects.consents.rows.at(i - 1).next {
+		dst = append(dst, s.subjects.consent(i-1))
+		if i == u.consents {
+			return dst
+		}
 	}
 }
 

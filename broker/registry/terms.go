@@ -35,6 +35,7 @@ type parts struct {
 	consumer     *broker.Organisation
 	bases        []*broker.LegalBasis
 	delegations  []delegated
+	frozen       bool
 }
 
 type delegated struct {
@@ -127,6 +128,7 @@ func (s *State) partsOf(id broker.SubscriptionID, before *parts, given map[pair]
 		pack:         s.packages[a.Package],
 		consumer:     s.organisations[a.Consumer],
 		bases:        before.bases,
+		frozen:       s.stopped(sub, a),
 	}
 	if len(p.bases) != len(a.Bases) {
 		p.bases = make([]*broker.LegalBasis, len(a.Bases))
@@ -147,7 +149,7 @@ func (s *State) partsOf(id broker.SubscriptionID, before *parts, given map[pair]
 
 func (p *parts) same(o *parts) bool {
 	return p.subscription == o.subscription && p.mailbox == o.mailbox && p.agreement == o.agreement &&
-		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer &&
+		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer && p.frozen == o.frozen &&
 		slices.Equal(p.bases, o.bases) && slices.Equal(p.delegations, o.delegations)
 }
 
@@ -162,11 +164,16 @@ func (r *resolved) listed(group uint32, k *consentKey) []broker.SubscriptionID {
 func (p parts) terms() *broker.Terms {
 	t := &broker.Terms{
 		Subscription: *p.subscription,
-		Mailbox:      *p.mailbox,
 		Agreement:    *p.agreement,
 		Dataset:      p.dataset,
 		Package:      p.pack,
 		Consumer:     *p.consumer,
+		Frozen:       p.frozen,
+	}
+	if p.mailbox != nil {
+		t.Mailbox = *p.mailbox
+	} else { // what is looked up goes into the answer to whoever receives
+		t.Mailbox = broker.Mailbox{Organisation: p.agreement.Receiver(), Channel: broker.LookupChannel}
 	}
 	for _, b := range p.bases {
 		t.Bases = append(t.Bases, *b)

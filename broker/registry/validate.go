@@ -22,6 +22,8 @@ type world struct {
 	schemas map[broker.DatasetID][]*jsonschema.Schema
 	faults  Faults
 	faulty  map[*Document]bool
+	// promises are the deeds that make a thing which is not declared itself.
+	promises map[docKey]*Document
 }
 
 type docKey struct {
@@ -35,7 +37,9 @@ func newWorld(s *State, docs []Document) *world {
 		docs:      map[docKey]*Document{},
 		schemas:   map[broker.DatasetID][]*jsonschema.Schema{},
 		faulty:    map[*Document]bool{},
+		promises:  map[docKey]*Document{},
 	}
+	var later []*Document
 	for i := range docs {
 		d := &docs[i]
 		k := docKey{d.Kind, d.ID()}
@@ -50,11 +54,31 @@ func newWorld(s *State, docs []Document) *world {
 			w.subscriptions[v.ID] = v
 		case *broker.Agreement:
 			w.agreements[v.ID] = v
+		case *broker.Cosignature, *broker.Invitation:
+		case *broker.AgreementStep:
+			if w.agreements[v.Agreement] == nil && v.Terms != nil {
+				w.promised(d, *v.Terms)
+			}
+		case *broker.Accession:
+			later = append(later, d) // a framework may be declared below it
 		default:
 			w.put(v)
 		}
 	}
+	for _, d := range later {
+		v := d.Body.(*broker.Accession)
+		if f := w.frameworks[v.Framework]; f != nil && w.agreements[v.Agreement] == nil {
+			w.promised(d, agreementOf(f, v))
+		}
+	}
 	return w
+}
+
+// promised lays down an agreement that a deed makes, so that what rests on it is not
+// told that there is none. What is wrong with it is said where the deed stands.
+func (w *world) promised(d *Document, a broker.Agreement) {
+	w.agreements[a.ID] = &a
+	w.promises[docKey{KindAgreement, string(a.ID)}] = d
 }
 
 // at is a declared thing, or a registered one, whose doc is nil.
@@ -67,7 +91,11 @@ type at struct {
 }
 
 func (w *world) of(kind Kind, id string) at {
-	return at{doc: w.docs[docKey{kind, id}], what: string(kind) + " " + id}
+	k := docKey{kind, id}
+	if d := w.promises[k]; d != nil {
+		return at{doc: d, what: string(kind) + " " + id}
+	}
+	return at{doc: w.docs[k], what: string(kind) + " " + id}
 }
 
 // on names what a thing rests on.
@@ -99,6 +127,9 @@ func (w *world) validate() {
 	for _, d := range sorted(w.datasets) {
 		w.dataset(d)
 	}
+	for _, v := range sorted(w.assessments) {
+		w.legalAssessment(v)
+	}
 	for _, b := range sorted(w.bases) {
 		w.basis(b)
 	}
@@ -121,6 +152,9 @@ func (w *world) validate() {
 	}
 	for _, r := range sorted(w.roles) {
 		w.role(r)
+	}
+	for _, t := range sorted(w.tables) {
+		w.truthTable(t)
 	}
 }
 
@@ -254,6 +288,7 @@ func (w *world) dataset(d *broker.Dataset) {
 		w.at(a, "partitions", fmt.Sprintf("partitions is %d", d.Partitions), "want 1 or more, or leave it out for the default")
 	}
 	w.retention(a, d)
+	w.endpoint(a, d)
 	whole := w.compileAll(a, d)
 	// What a record may lack in one version it may have in another, so names
 	// are held to all versions together; the subject must be in each.
@@ -287,8 +322,10 @@ func (w *world) dataset(d *broker.Dataset) {
 		}
 		seen[at.Name] = true
 		switch {
+		case at.Register != "":
+			w.register(a, path, d, &at)
 		case (at.Pointer == "") == (at.Extension == ""):
-			w.at(a, path, fmt.Sprintf("attribute %q comes from the payload or from a CloudEvents extension", at.Name), "give pointer or extension, not both")
+			w.at(a, path, fmt.Sprintf("attribute %q comes from the payload, from a CloudEvents extension or from a register", at.Name), "give one of pointer, extension and register")
 		case at.Extension != "" && !extensionName.MatchString(at.Extension):
 			w.at(a, path+"/extension", fmt.Sprintf("extension %q", at.Extension), "CloudEvents attribute names are 1 to 20 of a–z and 0–9")
 		case slices.Contains(takenExtensions, at.Extension):

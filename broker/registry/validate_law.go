@@ -31,11 +31,7 @@ func (w *world) basis(b *broker.LegalBasis) {
 	if b.Title == "" {
 		w.at(a, "title", "a legal basis has a title", "")
 	}
-	if b.ELI != "" {
-		if u, err := url.Parse(b.ELI); err != nil || u.Scheme != "https" || !strings.Contains(u.Path, "/eli/") {
-			w.at(a, "eli", fmt.Sprintf("%q is not a European Legislation Identifier", b.ELI), "want such as https://lovdata.no/eli/lov/2012/06/22/43")
-		}
-	}
+	w.eli(a, "eli", b.ELI)
 	if !gdprArticle.MatchString(b.GDPR) {
 		w.at(a, "gdpr", fmt.Sprintf("gdpr is %q", b.GDPR), "want the article in DPV's notation: A6-1-a for consent, A6-1-c for a legal obligation, A6-1-e for a public task")
 	}
@@ -62,7 +58,47 @@ func (w *world) basis(b *broker.LegalBasis) {
 	if b.About != nil && b.About.To != "" && b.About.To < b.About.From {
 		w.at(a, "about", fmt.Sprintf("about ends (%s) before it begins (%s)", b.About.To, b.About.From), "ISO 8601 periods order as text does")
 	}
+	if b.ConsentResource != "" && b.Type != broker.Samtykke {
+		w.at(a, "consentResource", "only a legal basis of the type samtykke has a resource for consent", "leave it out, or make it two legal bases")
+	}
+	w.noPerson(a, "consentResource", b.ConsentResource)
+	w.consentMetadata(a, b)
 	w.assessment(a, "assessed", &b.Assessed)
+}
+
+const maxConsentMetadata = 20
+
+// consentMetadata: a recorded consent counts for every basis with its dataset and
+// purpose, so those must ask for the same.
+func (w *world) consentMetadata(a at, b *broker.LegalBasis) {
+	const path = "consentMetadata"
+	switch {
+	case len(b.ConsentMetadata) > 0 && b.ConsentResource == "":
+		w.at(a, path, "no consent is asked for by a resource, so none is bounded", "give consentResource, or leave it out")
+	case len(b.ConsentMetadata) > maxConsentMetadata:
+		w.at(a, path, fmt.Sprintf("there are %d", len(b.ConsentMetadata)), fmt.Sprintf("want %d at the most", maxConsentMetadata))
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.ConsentMetadata)) {
+		value := b.ConsentMetadata[name]
+		if name == "" || value == "" || len(name)+len(value) > 1_000 {
+			w.at(a, path, "metadata have a name and a value, of 1000 bytes together at the most", fmt.Sprintf("give the value that was consented to, or %q for any", broker.AnyMetadata))
+		}
+		w.noPerson(a, path, name, value)
+	}
+	if b.Type != broker.Samtykke {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.bases)) {
+		o := w.bases[id]
+		if o.Type != broker.Samtykke || o.ID >= b.ID || maps.Equal(o.ConsentMetadata, b.ConsentMetadata) {
+			continue
+		}
+		share := func(p broker.Purpose) bool { return slices.Contains(o.Purposes, p) }
+		if slices.ContainsFunc(o.Datasets, func(d broker.DatasetID) bool { return slices.Contains(b.Datasets, d) }) && slices.ContainsFunc(b.Purposes, share) {
+			w.at(w.on(a, KindBasis, string(o.ID)), path, fmt.Sprintf("a consent for the same dataset and purpose counts for the legal basis %s too, which bounds it by other metadata", o.ID),
+				"bound both alike, or give each a purpose of its own")
+		}
+	}
 }
 
 func (w *world) assessment(a at, path string, s *broker.Assessment) {
@@ -70,6 +106,7 @@ func (w *world) assessment(a at, path string, s *broker.Assessment) {
 		w.at(a, path, "an assessment says which function made it", "give by")
 	}
 	w.noPerson(a, path, s.By, s.Note)
+	w.restsOn(a, path, s)
 	if !s.Review.IsZero() && !s.At.IsZero() && s.Review.Before(s.At) {
 		w.at(a, path+"/review", "the assessment is to be reviewed before it was made", "correct at or review")
 	}
@@ -91,9 +128,10 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 		w.at(a, "title", "a rights package has a title", "")
 	}
 	w.assessment(a, "assessment", &p.Assessment)
-	if len(p.Fields) == 0 {
-		w.at(a, "fields", "a rights package with no field permits nothing", "name the fields that may leave")
+	if len(p.Fields)+len(p.Derivations) == 0 && p.Household == nil {
+		w.at(a, "fields", "a rights package with no field permits nothing", "name the fields that may leave, or say in derivations what is answered from them")
 	}
+	w.derivedAlone(a, p)
 	d := w.knownDataset(a, "dataset", p.Dataset)
 	if d == nil || a.doc == nil && a.cause == nil {
 		return // what was registered together fits together
@@ -127,6 +165,14 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 			}
 		}
 	}
+	for i := range p.Derivations {
+		w.derivation(a, "derivations/"+strconv.Itoa(i), d, &p.Derivations[i])
+	}
+	if h := p.Household; h != nil {
+		for i := range h.Each {
+			w.derivation(a, "household/each/"+strconv.Itoa(i), d, &h.Each[i])
+		}
+	}
 	for i := range p.Filter {
 		w.condition(a, "filter/"+strconv.Itoa(i), d, &p.Filter[i])
 	}
@@ -140,7 +186,9 @@ func (w *world) rightsPackage(p *broker.RightsPackage) {
 			w.at(a, "shielding/when", fmt.Sprintf("the empty value in notIn leaves a record without %s unshielded", s.When.Attribute), "leave it out: what is not known is protected")
 		}
 		for i, f := range s.Remove {
-			pointer("shielding/remove/"+strconv.Itoa(i), f)
+			if p.Derivation(f) == nil {
+				pointer("shielding/remove/"+strconv.Itoa(i), f)
+			}
 		}
 		if s.Body == (len(s.Remove) > 0) {
 			w.at(a, "shielding", "shielding removes named fields or the whole body", "give remove, or body: true, not both")
@@ -215,6 +263,7 @@ func (w *world) agreement(g *broker.Agreement) {
 			w.knownOrg(a, path, n)
 		}
 	}
+	w.responsibility(a, &g.Responsibility)
 	if g.Supplier != "" && g.Supplier == g.Consumer {
 		w.at(a, "supplier", "the supplier is the consumer itself", "leave supplier out")
 	}
@@ -235,14 +284,16 @@ func (w *world) agreement(g *broker.Agreement) {
 			w.at(a, path, fmt.Sprintf("legal basis %q stands twice", string(b)), "keep one")
 		}
 	}
+	w.justification(a, g)
+	w.withdrawalDuty(a, g.Bases, g.OnWithdrawal)
 	oneOf(w, a, "cost/model", g.Cost.Model, "", broker.Free, broker.PerRecord, broker.PerInhab, broker.YearlyBand, broker.PoolShare, broker.JoiningFee)
 	if g.Cost.Ceiling < 0 {
 		w.at(a, "cost/ceiling", fmt.Sprintf("ceiling is %d", g.Cost.Ceiling), "want a number of deliveries, or leave it out for no ceiling")
 	}
-	oneOf(w, a, "corrections", g.Corrections, broker.DeliverCorrections, broker.RefuseCorrections)
+	oneOf(w, a, "corrections", g.Corrections, broker.DeliverCorrections, broker.NotifyCorrections, broker.RefuseCorrections)
 	oneOf(w, a, "status", g.Status, broker.Proposed, broker.Accepted, broker.Active, broker.Suspended, broker.Ended)
 	w.interval(a, "valid", g.Valid)
-	if g.Framework != "" && (w.agreements[g.Framework] == nil || g.Framework == g.ID) {
+	if g.Framework != "" && w.frameworks[g.Framework] == nil && (w.agreements[g.Framework] == nil || g.Framework == g.ID) {
 		w.at(a, "framework", fmt.Sprintf("framework agreement %q is not declared", string(g.Framework)), "declare it, or correct the name")
 	}
 }
@@ -286,14 +337,43 @@ func (w *world) subscription(s *broker.Subscription) {
 		w.at(a, "agreement", fmt.Sprintf("agreement %q is not declared", string(s.Agreement)), "declare it with kind: agreement, or correct the name")
 	}
 	m := w.mailboxes[s.Mailbox]
-	if m == nil {
+	switch {
+	case s.Mailbox == "" && !s.Lookup:
+		w.at(a, "", "the subscription neither delivers into a mailbox nor looks up", "name a mailbox; or say lookup: true, to ask for one subject at a time")
+	case m == nil && s.Mailbox != "":
 		w.at(a, "mailbox", fmt.Sprintf("mailbox %q is not declared", string(s.Mailbox)), "declare it with kind: mailbox, or correct the name")
 	}
 	if g != nil && m != nil && m.Organisation != g.Receiver() {
 		w.at(a, "mailbox", fmt.Sprintf("mailbox %s belongs to %s, but agreement %s is received by %s", m.ID, m.Organisation, g.ID, g.Receiver()), "name a mailbox of the receiver: the supplier where there is one, else the consumer")
 	}
+	if n := s.CatchesUp(); n < 0 || n > broker.MaxCatchUp {
+		w.at(a, "catchUp", fmt.Sprintf("catchUp is %d", n), fmt.Sprintf("say how many of a subject's newest records a later case or consent brings: 0 to %d", broker.MaxCatchUp))
+	}
 	w.standsTooLong(a, s, g, m)
 	w.scope(a, s, g)
+	w.lookup(s, g)
+}
+
+// lookup: what a subscription that looks up, a rule across subjects, or a dataset that
+// stays with its provider, asks for.
+func (w *world) lookup(s *broker.Subscription, g *broker.Agreement) {
+	if g != nil && s.Mailbox != "" {
+		if p := w.packages[g.Package]; p != nil && p.Household != nil {
+			a := w.on(w.of(KindSubscription, string(s.ID)), KindAgreement, string(g.ID))
+			w.at(a, "mailbox", fmt.Sprintf("rights package %s version %d answers on several subjects together, and so nothing of one record is ever delivered", p.ID, p.Version), "leave mailbox out, and say lookup: true")
+		}
+	}
+	if g == nil || w.datasets[g.Dataset] == nil {
+		return
+	}
+	d := w.datasets[g.Dataset]
+	a := w.on(w.of(KindSubscription, string(s.ID)), KindDataset, string(d.ID))
+	if s.Lookup && d.Subject.Kind == broker.NoSubject {
+		w.at(a, "lookup", fmt.Sprintf("dataset %s has no subjects to look up", d.ID), "leave lookup out, and receive in a mailbox")
+	}
+	if s.Mailbox != "" && d.Endpoint != nil {
+		w.at(a, "mailbox", fmt.Sprintf("dataset %s stays with its provider, so nothing of it is ever delivered into a mailbox", d.ID), "leave mailbox out, and say lookup: true")
+	}
 }
 
 func (w *world) scope(a at, s *broker.Subscription, g *broker.Agreement) {
@@ -319,6 +399,31 @@ func (w *world) scope(a at, s *broker.Subscription, g *broker.Agreement) {
 	}
 }
 
+// maxEndpointMillis is as long as a person waits.
+const maxEndpointMillis = 30_000
+
+// endpoint: where a dataset stays with its provider, nothing of it lies here.
+func (w *world) endpoint(a at, d *broker.Dataset) {
+	e := d.Endpoint
+	if e == nil {
+		return
+	}
+	u, err := url.Parse(e.URL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(e.URL, "#") {
+		w.at(a, "endpoint/url", "the endpoint is no https address, or it has credentials, a query or a fragment", "write it like https://data.example.no/lookup")
+	}
+	w.noPerson(a, "endpoint/url", e.URL)
+	if e.TimeoutMillis < 0 || e.TimeoutMillis > maxEndpointMillis {
+		w.at(a, "endpoint/timeoutMillis", fmt.Sprintf("timeoutMillis is %d", e.TimeoutMillis), fmt.Sprintf("want 1 to %d, or leave it out for 2000", maxEndpointMillis))
+	}
+	if d.Subject.Kind == broker.NoSubject {
+		w.at(a, "endpoint", "a dataset without subjects has nothing to look up", "leave endpoint out, and publish")
+	}
+	if d.Partitions != 0 || d.Retention != nil {
+		w.at(a, "endpoint", "a dataset that stays with its provider has neither partitions nor retention: nothing of it lies here", "leave partitions and retention out")
+	}
+}
+
 // sharedMailboxes: what one consumer may read must not lie with what is another's.
 func (w *world) sharedMailboxes() {
 	consumers := map[broker.MailboxID]*broker.Subscription{}
@@ -329,6 +434,9 @@ func (w *world) sharedMailboxes() {
 		return ""
 	}
 	for _, s := range sorted(w.subscriptions) {
+		if s.Mailbox == "" {
+			continue
+		}
 		o := consumers[s.Mailbox]
 		if o == nil {
 			consumers[s.Mailbox] = s

@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding/binary"
 	"math"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"datafordeler/broker/jsondoc"
@@ -14,7 +15,12 @@ import (
 type guide struct {
 	root  *step
 	slots int // places of which a Run learns what comes next; nothing does at the first
+	// number is this guide's own in this process, for [jsondoc.Doc.NamedBy].
+	number uint64
 }
+
+// guides counts those made.
+var guides atomic.Uint64
 
 // op is how a step reads a value that is of the kind it expects.
 type op uint8
@@ -77,6 +83,7 @@ type member struct {
 	// first on, from second, from third, and the last eight. They may overlap.
 	words         [4]uint64
 	second, third uint8
+	name          uint8  // for [jsondoc.Node.Member]
 	slot          uint32 // of what comes after it
 	bit           uint64 // its own, within the object
 	step          *step
@@ -115,17 +122,29 @@ const maxMembers = 64
 // newGuide lays out a node and all that lies below. It is nil where nothing
 // would be gained.
 func newGuide(root *node) *guide {
-	g := &guider{steps: map[*node]*step{}, slots: 1}
+	g := &guider{steps: map[*node]*step{}, slots: 1, names: map[string]uint8{}}
 	s := g.step(root)
 	if s.op != opObject && s.op != opArray {
 		return nil
 	}
-	return &guide{s, g.slots}
+	return &guide{s, g.slots, guides.Add(1)}
 }
 
 type guider struct {
 	slots int
 	steps map[*node]*step
+	names map[string]uint8
+}
+
+// name is a number for a name, the same wherever it stands; 0 for those that
+// come when there are no more.
+func (g *guider) name(name string) uint8 {
+	n, ok := g.names[name]
+	if !ok && len(g.names) < math.MaxUint8 {
+		n = uint8(len(g.names) + 1)
+		g.names[name] = n
+	}
+	return n
 }
 
 // step is the step for a node.
@@ -197,6 +216,7 @@ func (g *guider) object(s *step, o *object) {
 			to = g.step(e.child)
 		}
 		s.members[i] = newMember(e.name, i, to, s.slot+1+uint32(i))
+		s.members[i].name = g.name(e.name)
 	}
 }
 

@@ -82,6 +82,7 @@ func (s *Schema) Read(r *Run, doc *jsondoc.Doc, data []byte, maxDepth int) (ok b
 		}
 	}()
 	nodes := doc.Begin(data)
+	doc.NamedBy(s.guide.number)
 	r.reset(doc)
 	r.budget += 8 * len(data)
 	return s.guide.read(r, doc, nodes, l.next, maxDepth)
@@ -126,7 +127,7 @@ func (g *guide) read(r *Run, doc *jsondoc.Doc, nodes []jsondoc.Node, next []*mem
 	if len(nodes) == 0 {
 		nodes = more(nodes)
 	}
-	nodes[0].NameStart, nodes[0].NameEnd = 0, 0
+	nodes[0].NameStart, nodes[0].NameEnd, nodes[0].Member = 0, 0, 0
 
 value:
 	if uint(i) >= uint(len(data)) {
@@ -257,7 +258,7 @@ closing:
 element:
 	count++
 	n = &nodes[k]
-	n.NameStart, n.NameEnd = 0, 0
+	n.NameStart, n.NameEnd, n.Member = 0, 0, 0
 	s = open[depth-1].step.below
 	goto value
 
@@ -276,6 +277,7 @@ named:
 		return false // for the second time
 	}
 	seen |= m.bit
+	nodes[k].Member = m.name
 	slot = m.slot
 	s = m.step
 	goto value
@@ -308,6 +310,7 @@ other:
 			return false
 		}
 		count++
+		n.Member = 0
 		s = s.below
 		goto value
 	}
@@ -322,7 +325,7 @@ odd:
 		first := k
 		var ok bool
 		n = &nodes[k]
-		if i, ok = doc.ParseValue(i, maxDepth-depth, jsondoc.Node{NameStart: n.NameStart, NameEnd: n.NameEnd}); !ok {
+		if i, ok = doc.ParseValue(i, maxDepth-depth, jsondoc.Node{NameStart: n.NameStart, NameEnd: n.NameEnd, Member: n.Member}); !ok {
 			return false
 		}
 		r.nodes = doc.Nodes()

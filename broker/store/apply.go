@@ -116,6 +116,7 @@ type apply struct {
 	blocks  []*block
 	keys    []keyed
 	answers []int64 // of the record under way
+	singles []singleRow
 }
 
 type headRow struct {
@@ -130,7 +131,11 @@ type recordRow struct {
 	d       *broker.Decision // the first of the record's decisions
 	answers string
 	ids     []byte
+	source  int64 // −1 where it is the batch's
 }
+
+// singleRow counts what a batch of single decisions holds of one source.
+type singleRow struct{ batch, source, permits, denials int64 }
 
 func (a *apply) take(b *Batch) error {
 	if next, known := a.next[b.LogPartition]; known {
@@ -156,6 +161,11 @@ func (a *apply) take(b *Batch) error {
 		for n < len(b.Decisions) && sameRecord(&b.Decisions[i], &b.Decisions[n]) {
 			n++
 		}
+		if h.Kind != broker.StreamDecision {
+			d := &b.Decisions[i]
+			p.source = a.added.source(source{h.Kind, d.Position.Dataset, d.Position.TopicID, d.Position.Partition})
+			a.single(row.id, p.source, b.Decisions[i:n])
+		}
 		if err := a.record(&row, &p, b.Decisions[i:n], int64(i)); err != nil {
 			return err
 		}
@@ -163,6 +173,26 @@ func (a *apply) take(b *Batch) error {
 	}
 	a.heads = append(a.heads, row)
 	return nil
+}
+
+// single counts a record's decisions, of a batch of single ones.
+func (a *apply) single(batch, source int64, decisions []broker.Decision) {
+	at := len(a.singles)
+	for at > 0 && a.singles[at-1].batch == batch && a.singles[at-1].source != source {
+		at--
+	}
+	if at == 0 || a.singles[at-1].batch != batch {
+		a.singles = append(a.singles, singleRow{batch: batch, source: source})
+		at = len(a.singles)
+	}
+	r := &a.singles[at-1]
+	for i := range decisions {
+		if decisions[i].Outcome.Permit {
+			r.permits++
+		} else {
+			r.denials++
+		}
+	}
 }
 
 // record takes in the decisions on one record; before is how many of the batch
@@ -193,7 +223,7 @@ func (a *apply) record(head *headRow, p *part, decisions []broker.Decision, befo
 		} else {
 			head.denials++
 		}
-		made, delivered := identify(d.Kind, d.Position, d.Event, d.Subscription, d.Outcome.Permit)
+		made, delivered := identify(d.Kind, d.Position, d.Event, d.Request, d.Subscription, d.Outcome.Permit)
 		if ids == nil && (made != d.ID || delivered != d.Delivery) {
 			ids = make([]byte, 0, 32*len(decisions))
 			for j := range decisions {
@@ -205,11 +235,23 @@ func (a *apply) record(head *headRow, p *part, decisions []broker.Decision, befo
 			a.keys = append(a.keys, keyed{key48(d.Delivery), uint32(at)})
 		}
 	}
-	a.keys = append(a.keys, keyed{key48(d.Event), uint32(at)}, keyed{placeKey(d.Position.Dataset, d.Position.Partition, d.Position.Offset), uint32(at)})
+	if !d.Event.IsZero() { // a lookup that found nothing
+		a.keys = append(a.keys, keyed{key48(d.Event), uint32(at)})
+	}
+	if d.Position.Offset != broker.Nowhere {
+		a.keys = append(a.keys, keyed{placeKey(d.Position.Dataset, d.Position.Partition, d.Position.Offset), uint32(at)})
+	}
+	if !d.Request.IsZero() {
+		a.keys = append(a.keys, keyed{key48(d.Request), uint32(at)})
+	}
 	if !d.Subject.IsZero() {
 		a.keys = append(a.keys, keyed{key48(d.Subject), uint32(at)})
 	}
-	a.records = append(a.records, recordRow{batch: head.id, d: d, answers: string(text), ids: ids})
+	r := recordRow{batch: head.id, d: d, answers: string(text), ids: ids, source: -1}
+	if p.source != head.source {
+		r.source = p.source
+	}
+	a.records = append(a.records, r)
 	a.state.records++
 	head.records++
 
@@ -220,7 +262,7 @@ func (a *apply) record(head *headRow, p *part, decisions []broker.Decision, befo
 		b = &block{first: first + int64(at)}
 		a.blocks = append(a.blocks, b)
 	}
-	if n := len(b.parts); n == 0 || b.parts[n-1].batch != p.batch {
+	if n := len(b.parts); n == 0 || !b.parts[n-1].same(p) {
 		p.before = before
 		b.parts = append(b.parts, *p)
 	}
@@ -228,12 +270,16 @@ func (a *apply) record(head *headRow, p *part, decisions []broker.Decision, befo
 	return nil
 }
 
-// identify is the ids that a stream decision has, from what it is about. Others
-// have the ids that they were given.
-func identify(kind broker.DecisionKind, p broker.Position, event broker.EventHash, sub broker.SubscriptionID, permit bool) (id broker.DecisionID, delivery broker.DeliveryID) {
-	id = broker.NewDecisionID(kind, p.TopicID, p.Partition, p.Offset, sub)
-	if permit {
-		delivery = broker.NewDeliveryID(event, sub)
+// identify is the ids that a decision has, from what it is about. Where it has
+// others they are kept.
+func identify(kind broker.DecisionKind, p broker.Position, event broker.EventHash, request broker.Digest, sub broker.SubscriptionID, permit bool) (id broker.DecisionID, delivery broker.DeliveryID) {
+	if kind == broker.LookupDecision {
+		id = broker.NewLookupID(request, event, &p, sub)
+	} else {
+		id = broker.NewDecisionID(kind, p.TopicID, p.Partition, p.Offset, sub)
+	}
+	if permit && !event.IsZero() {
+		delivery = broker.DeliveryOf(kind, event, sub)
 	}
 	return id, delivery
 }
@@ -256,16 +302,28 @@ func (a *apply) write(ctx context.Context, w writer) error {
 	}); err != nil {
 		return err
 	}
+	if err := w.load(ctx, "single", []string{"batch", "source", "permits", "denials"}, len(a.singles), func(i int, v []any) {
+		r := &a.singles[i]
+		v[0], v[1], v[2], v[3] = r.batch, r.source, r.permits, r.denials
+	}); err != nil {
+		return err
+	}
 	first := a.state.records - int64(len(a.records))
-	if err := w.load(ctx, "record", []string{"id", "batch", "source_offset", "kind", "event", "subject", "answers", "ids"}, len(a.records), func(i int, v []any) {
+	if err := w.load(ctx, "record", []string{"id", "batch", "source_offset", "kind", "event", "subject", "answers", "ids", "source", "request"}, len(a.records), func(i int, v []any) {
 		r := &a.records[i]
 		v[0], v[1], v[2], v[3] = first+int64(i), r.batch, r.d.Position.Offset, int64(r.d.RecordKind)
-		v[4], v[5], v[6], v[7] = r.d.Event[:], nil, r.answers, nil
+		v[4], v[5], v[6], v[7], v[8], v[9] = r.d.Event[:], nil, r.answers, nil, nil, nil
 		if !r.d.Subject.IsZero() {
 			v[5] = r.d.Subject[:]
 		}
 		if r.ids != nil {
 			v[7] = r.ids
+		}
+		if r.source >= 0 {
+			v[8] = r.source
+		}
+		if !r.d.Request.IsZero() {
+			v[9] = r.d.Request[:]
 		}
 	}); err != nil {
 		return err

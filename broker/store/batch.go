@@ -21,7 +21,10 @@ type Batch struct {
 	Decisions []broker.Decision // in the order of the log; the decisions on one record stand together
 }
 
-// Head is what a batch covers and under what.
+// Head is what a batch covers and under what. Single decisions, of the other kinds
+// than the stream's, lie scattered: their batch covers no range, has no Dataset and
+// none of the counts but Decisions and Permits. TopicID and Partition say then whose
+// lease its permits count against, and may be zero.
 type Head struct {
 	Kind      broker.DecisionKind
 	Dataset   broker.DatasetID
@@ -37,6 +40,9 @@ type Head struct {
 	// Records are those read in the range; the rest of what is not counted below
 	// was in some scope.
 	Records, OutOfScope, Repeated, Rejected int64
+	// Decisions and Permits are what a head of single decisions counts; they must be
+	// those of the batch.
+	Decisions, Permits int64
 }
 
 // Parties are who an agreement is between. Supplier may be empty.

@@ -21,7 +21,7 @@ type sizes struct {
 
 var usualSizes = sizes{block: 16384, page: 512, run: 1 << 19}
 
-// part is the records of one batch that are in a block. They follow each other.
+// part is the records of one batch and source that follow each other in a block.
 type part struct {
 	batch   int64 // its number
 	records int64
@@ -31,6 +31,9 @@ type part struct {
 	source  int64
 	period  int64
 }
+
+// same reports whether what follows belongs to the part.
+func (p *part) same(o *part) bool { return p.batch == o.batch && p.source == o.source }
 
 // logAt is a place in the decisions topic.
 type logAt struct {
@@ -69,7 +72,7 @@ func (b *block) weight() int64 { return max(b.records, b.decisions/4) }
 // join appends a block that follows.
 func (b *block) join(o *block) {
 	parts := o.parts
-	if n := len(b.parts); n > 0 && len(parts) > 0 && b.parts[n-1].batch == parts[0].batch {
+	if n := len(b.parts); n > 0 && len(parts) > 0 && b.parts[n-1].same(&parts[0]) {
 		b.parts[n-1].records += parts[0].records
 		parts = parts[1:]
 	}

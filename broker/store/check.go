@@ -74,11 +74,16 @@ func (b *Batch) check() error {
 		return fault("its time is %s", h.Time.UTC().Format(time.RFC3339))
 	case h.Records < 0 || h.OutOfScope < 0 || h.Repeated < 0 || h.Rejected < 0 || int64(h.Revision) < 0:
 		return fault("a count in its head is below zero")
-	case h.Kind < broker.StreamDecision || h.Kind > broker.DoorDecision:
+	case h.Kind < broker.StreamDecision || h.Kind > broker.LastDecision:
 		return fault("kind %d is not known", h.Kind)
+	case h.Kind != broker.StreamDecision && (h.Dataset != "" || h.First != 0 || h.Last != -1 || h.Records != 0 || h.OutOfScope != 0 || h.Repeated != 0 || h.Rejected != 0):
+		return fault("it is of kind %s and covers a range: only the stream's does", h.Kind)
 	}
 	if err := first(text("the dataset", h.Dataset), text("the policy", h.Policy), text("the period", h.Period)); err != nil {
 		return fault("%w", err)
+	}
+	if h.Kind != broker.StreamDecision {
+		return b.checkSingles(fault)
 	}
 	var last *broker.Decision
 	for i := range b.Decisions {
@@ -89,9 +94,9 @@ func (b *Batch) check() error {
 			return fault("decision %d is not of its head", i)
 		case d.Position.Offset < 0 || d.RecordKind > broker.Retraction:
 			return fault("decision %d has offset %d and record kind %d", i, d.Position.Offset, d.RecordKind)
-		case h.Kind == broker.StreamDecision && (d.Position.Offset < h.First || d.Position.Offset > h.Last):
+		case d.Position.Offset < h.First || d.Position.Offset > h.Last:
 			return fault("decision %d is on offset %d, which its range %d to %d does not hold", i, d.Position.Offset, h.First, h.Last)
-		case h.Kind == broker.StreamDecision && last != nil && (d.Position.Offset < last.Position.Offset || d.Position.Offset == last.Position.Offset && !sameRecord(d, last)):
+		case last != nil && (d.Position.Offset < last.Position.Offset || d.Position.Offset == last.Position.Offset && !sameRecord(d, last)):
 			return fault("decision %d is on offset %d, after one on %d: out of order, or two records at one offset", i, d.Position.Offset, last.Position.Offset)
 		}
 		last = d
@@ -99,7 +104,46 @@ func (b *Batch) check() error {
 	return nil
 }
 
-// sameRecord reports whether two decisions are on one record.
+// checkSingles is check for a batch of single decisions. That an id stands there
+// twice is no fault: at the door the same delivery may be withheld again.
+func (b *Batch) checkSingles(fault func(string, ...any) error) error {
+	h := &b.Head
+	permits := int64(0)
+	for i := range b.Decisions {
+		d := &b.Decisions[i]
+		p := &d.Position
+		nowhere := p.Offset == broker.Nowhere
+		switch {
+		case d.Kind != h.Kind || d.Revision != h.Revision || d.PolicyDigest != h.Policy || d.Period != h.Period || !d.Time.Equal(h.Time):
+			return fault("decision %d is not of its head", i)
+		case p.Partition < 0 || p.Offset < broker.Nowhere || d.RecordKind > broker.Retraction:
+			return fault("decision %d has partition %d, offset %d and record kind %d", i, p.Partition, p.Offset, d.RecordKind)
+		case (h.Kind == broker.LookupDecision) == d.Request.IsZero():
+			return fault("decision %d: lookups have a request, and only they", i)
+		case nowhere && (h.Kind != broker.LookupDecision || p.TopicID != [16]byte{} || p.Partition != 0):
+			return fault("decision %d is of kind %s on what lies nowhere in the log: only a lookup can be", i, h.Kind)
+		case p.Dataset == "":
+			return fault("decision %d is of no dataset", i)
+		case d.Event.IsZero() && !nowhere:
+			return fault("decision %d is on a record without an event", i)
+		}
+		if err := text("the dataset", p.Dataset); err != nil {
+			return fault("%w", err)
+		}
+		if d.Outcome.Permit {
+			permits++
+		}
+	}
+	switch {
+	case int64(len(b.Decisions)) != h.Decisions || permits != h.Permits:
+		return fault("its head counts %d decisions with %d permits, and it has %d with %d", h.Decisions, h.Permits, len(b.Decisions), permits)
+	case h.Kind == broker.DoorDecision && permits > 0:
+		return fault("a permit at the door is no decision")
+	}
+	return nil
+}
+
+// sameRecord reports whether two decisions are on one record, and for one request.
 func sameRecord(a, b *broker.Decision) bool {
-	return a.Position.Offset == b.Position.Offset && a.Event == b.Event && a.Subject == b.Subject && a.RecordKind == b.RecordKind
+	return a.Position == b.Position && a.Request == b.Request && a.Event == b.Event && a.Subject == b.Subject && a.RecordKind == b.RecordKind
 }

@@ -155,6 +155,7 @@ type Delivered struct {
 	Parties   Parties
 	Package   broker.PackageRef
 	Permits   int64
+	Kinds     Kinds
 	Sets      []FieldSet // the most frequent first
 }
 
@@ -164,7 +165,17 @@ type FieldSet struct {
 	Fields      []broker.Pointer
 	Shielded    bool
 	Count       int64
+	Kinds       Kinds // Count, by kind
 	First, Last time.Time
+}
+
+// Kinds are counts by broker.DecisionKind.
+type Kinds [broker.LastDecision + 1]int64
+
+func (k *Kinds) add(o *Kinds) {
+	for i := range k {
+		k[i] += o[i]
+	}
 }
 
 // Delivered says what was delivered under the agreements, or under all of them
@@ -176,7 +187,7 @@ func (s *Store) Delivered(ctx context.Context, from, to time.Time, agreements ..
 		var set bitset
 		d.mu.RLock()
 		some := d.allow(&set, func(a *agreement) bool { return len(agreements) == 0 || slices.Contains(agreements, a.name) }, func(o *outcome) bool { return o.Permit }, "")
-		n := len(d.answers)
+		n, sources := len(d.answers), d.sources
 		d.mu.RUnlock()
 		if !some {
 			return nil
@@ -210,7 +221,7 @@ func (s *Store) Delivered(ctx context.Context, from, to time.Time, agreements ..
 				if err != nil {
 					return err
 				}
-				b.count(set, low, high, counts)
+				b.count(set, low, high, sources, counts)
 			}
 		}
 	})
@@ -220,10 +231,13 @@ func (s *Store) Delivered(ctx context.Context, from, to time.Time, agreements ..
 	return list, nil
 }
 
-type answerCount struct{ n, first, last int64 }
+type answerCount struct {
+	n, first, last int64
+	kinds          Kinds
+}
 
 // count counts the answers of a set, by number.
-func (b *block) count(set bitset, low, high int64, counts []answerCount) {
+func (b *block) count(set bitset, low, high int64, sources []source, counts []answerCount) {
 	at := 0
 	for i := range b.parts {
 		p := &b.parts[i]
@@ -239,6 +253,7 @@ func (b *block) count(set bitset, low, high int64, counts []answerCount) {
 					c.first, c.last = p.time, p.time
 				}
 				c.n++
+				c.kinds[sources[p.source].kind]++
 				c.first, c.last = min(c.first, p.time), max(c.last, p.time)
 			}
 		}
@@ -270,6 +285,7 @@ func (d *dict) delivered(counts []answerCount) []Delivered {
 			groups[k], sets[k] = g, map[string]int{}
 		}
 		g.Permits += c.n
+		g.Kinds.add(&c.kinds)
 		fields := string(appendStrings([]byte{byte(bit(o.shielded))}, o.fields))
 		at, ok := sets[k][fields]
 		if !ok {
@@ -279,6 +295,7 @@ func (d *dict) delivered(counts []answerCount) []Delivered {
 		}
 		f := &g.Sets[at]
 		f.Count += c.n
+		f.Kinds.add(&c.kinds)
 		if t := time.Unix(0, c.first).UTC(); t.Before(f.First) {
 			f.First = t
 		}

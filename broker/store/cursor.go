@@ -73,6 +73,7 @@ func (q *Query) mark() [8]byte {
 	b = appendString(b, q.Package)
 	b = binary.AppendVarint(b, int64(q.Version))
 	b = appendString(b, q.Party)
+	b = append(b, q.Request[:]...)
 	sum := sha256.Sum256(b)
 	return [8]byte(sum[:8])
 }

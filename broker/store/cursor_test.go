@@ -124,7 +124,7 @@ func TestMistakenKeys(t *testing.T) {
 		for i := range 100 {
 			d := broker.Decision{Kind: broker.StreamDecision, Position: broker.Position{Dataset: "d", Offset: int64(i)}, Event: twin(byte(i)), Subject: twin(byte(200 + i%3)),
 				Subscription: "sub-1", Agreement: "agreement-1", PolicyDigest: "x", Time: b.Head.Time, Period: "p"}
-			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Subscription, false)
+			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Request, d.Subscription, false)
 			b.Decisions = append(b.Decisions, d)
 		}
 		apply1(t, s, b)

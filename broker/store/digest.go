@@ -141,6 +141,14 @@ func (g *digester) contents(batches []digestBatch, records int64) error {
 		want++
 		row = binary.BigEndian.AppendUint64(append(row[:0], byte(r.kind)), uint64(r.offset))
 		row = append(append(row, r.event[:]...), r.subject[:]...)
+		if r.source >= 0 {
+			if r.source >= int64(len(g.sources)) {
+				return fmt.Errorf("%w: record %d has a source that is not there", ErrRebuild, r.id)
+			}
+			s := &g.sources[r.source]
+			row = appendString(append(row, s.topic[:]...), s.dataset)
+			row = append(binary.BigEndian.AppendUint32(row, uint32(s.partition)), r.request[:]...)
+		}
 		row = binary.BigEndian.AppendUint32(row, uint32(len(r.answers)))
 		row = append(binary.AppendUvarint(row, uint64(len(r.ids))), r.ids...)
 		for _, a := range r.answers {

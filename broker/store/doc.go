@@ -13,6 +13,9 @@
 //
 //   - batch: one row for each record of the decisions topic, with its counts, also
 //     when nothing was decided in it. Coverage reads these alone.
+//   - single: what a batch of single decisions (backfill, lookup, door) has of each
+//     source, for these lie scattered. Every one is kept, also where a delivery was
+//     withheld again under the id that it had before.
 //   - record: one row for each source record that was in some scope, numbered as
 //     they came; its decisions are a list of numbers of answers.
 //   - answer, outcome, agreement, source, name: dictionaries, held in memory too.

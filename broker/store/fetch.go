@@ -25,6 +25,8 @@ type storedRecord struct {
 	subject           broker.Pseudonym
 	answers           []int64
 	ids               []byte
+	source            int64 // −1: the batch's
+	request           broker.Digest
 }
 
 // storedBatch is what decisions have of a row of batch.
@@ -32,20 +34,21 @@ type storedBatch struct {
 	id, source, time, revision, policy, period int64
 }
 
-const recordColumns = "id, batch, source_offset, kind, event, subject, answers, ids"
+const recordColumns = "id, batch, source_offset, kind, event, subject, answers, ids, coalesce(source, -1), request"
 
 func (s *storedRecord) scan(scan scanner) error {
-	var event, subject []byte
+	var event, subject, request []byte
 	var answers string
-	err := scan(&s.id, &s.batch, &s.offset, &s.kind, &event, &subject, &answers, &s.ids)
+	err := scan(&s.id, &s.batch, &s.offset, &s.kind, &event, &subject, &answers, &s.ids, &s.source, &request)
 	if err == nil {
 		s.answers, err = parseAnswers(answers, nil)
 	}
-	if err == nil && (len(event) != 16 || subject != nil && len(subject) != 16 || s.ids != nil && len(s.ids) != 32*len(s.answers)) {
+	if err == nil && (len(event) != 16 || subject != nil && len(subject) != 16 || request != nil && len(request) != 16 || s.ids != nil && len(s.ids) != 32*len(s.answers)) {
 		err = fmt.Errorf("%w: record %d is damaged", ErrRebuild, s.id)
 	}
 	copy(s.event[:], event)
 	copy(s.subject[:], subject)
+	copy(s.request[:], request)
 	return err
 }
 
@@ -126,7 +129,7 @@ func (f *finder) fetch(matches []match) (hits []Hit, wrong []match, err error) {
 		}
 		if q, d := f.q, &h.Decision; !q.Event.IsZero() && d.Event != q.Event ||
 			q.Subjects != nil && !slices.Contains(q.Subjects, d.Subject) ||
-			q.Record != nil && d.Position.Offset != q.Record.Offset {
+			q.Record != nil && d.Position.Offset != q.Record.Offset || !q.Request.IsZero() && d.Request != q.Request {
 			wrong = append(wrong, *m)
 			continue
 		}
@@ -142,15 +145,19 @@ func (f *finder) hit(r *storedRecord, batches map[int64]storedBatch, nth int) (h
 	d := f.d
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	a := r.answers[nth]
-	if !ok || a >= int64(len(d.answers)) || b.source >= int64(len(d.sources)) || b.policy >= int64(len(d.names)) || b.period >= int64(len(d.names)) {
+	a, from := r.answers[nth], r.source
+	if from < 0 {
+		from = b.source
+	}
+	if !ok || a >= int64(len(d.answers)) || from >= int64(len(d.sources)) || b.policy >= int64(len(d.names)) || b.period >= int64(len(d.names)) {
 		return h, fmt.Errorf("%w: record %d refers to what is not there", ErrRebuild, r.id)
 	}
-	w, s := &d.answers[a], &d.sources[b.source]
+	w, s := &d.answers[a], &d.sources[from]
 	g, o := &d.agreements[w.agreement], &d.outcomes[w.outcome]
 	h.Parties = g.Parties
 	h.Decision = broker.Decision{
 		Kind:     s.kind,
+		Request:  r.request,
 		Position: broker.Position{Dataset: s.dataset, TopicID: s.topic, Partition: s.partition, Offset: r.offset},
 		Event:    r.event, Subject: r.subject, Subscription: w.subscription, Agreement: g.name,
 		Outcome: o.Outcome, Package: o.pack, Fields: o.fields, Shielded: o.shielded,
@@ -159,7 +166,7 @@ func (f *finder) hit(r *storedRecord, batches map[int64]storedBatch, nth int) (h
 	}
 	c := &h.Decision
 	if r.ids == nil {
-		c.ID, c.Delivery = identify(c.Kind, c.Position, c.Event, c.Subscription, c.Outcome.Permit)
+		c.ID, c.Delivery = identify(c.Kind, c.Position, c.Event, c.Request, c.Subscription, c.Outcome.Permit)
 	} else {
 		copy(c.ID[:], r.ids[32*nth:])
 		copy(c.Delivery[:], r.ids[32*nth+16:])

@@ -101,9 +101,6 @@ func newGen(seed uint64) *gen {
 	for i := range 6 {
 		s := &genSource{kind: broker.StreamDecision, dataset: broker.DatasetID([]string{"inntekt", "eiendom"}[i%2]), partition: int32(i / 2), log: int32(i % 3)}
 		s.topic[0], s.topic[15] = byte(i%2+1), 9
-		if i == 5 {
-			s.kind = broker.DoorDecision
-		}
 		s.next = int64(g.IntN(3) * 1000)
 		g.sources = append(g.sources, s)
 	}
@@ -179,6 +176,9 @@ func pseudonym(person int, period string) broker.Pseudonym {
 // batch makes the next batch of some source.
 func (g *gen) batch() Batch {
 	src := g.sources[g.IntN(len(g.sources))]
+	if g.IntN(4) == 0 {
+		return g.singles(src)
+	}
 	// Mostly later, sometimes not: partitions have readings of their own.
 	if g.IntN(3) > 0 {
 		g.clock = g.clock.Add(time.Duration(g.IntN(int(40 * time.Hour))))
@@ -215,15 +215,62 @@ func (g *gen) batch() Batch {
 			o := &s.outcomes[g.IntN(len(s.outcomes))]
 			d.Subscription, d.Agreement, d.Package = s.id, s.agreement, s.pack
 			d.Outcome, d.Fields, d.Shielded = o.Outcome, o.fields, o.shielded
-			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Subscription, d.Outcome.Permit)
-			if h.Kind != broker.StreamDecision && g.IntN(2) == 0 {
-				d.ID = hashOf(9, g.Uint64()) // of a request
-			}
+			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Request, d.Subscription, d.Outcome.Permit)
 			b.Decisions = append(b.Decisions, d)
 		}
 	}
 	h.Last = max(next-1, h.First-1)
 	src.next = next
+	b.Head = h
+	g.history = append(g.history, b)
+	return b
+}
+
+// singles makes the next batch of single decisions, in the partition of the log
+// that a source has. At the door the same delivery is withheld again and again.
+func (g *gen) singles(src *genSource) Batch {
+	g.clock = g.clock.Add(time.Duration(g.IntN(int(10 * time.Hour))))
+	from := g.positions[src.log]
+	b := Batch{LogPartition: src.log, LogFrom: from, LogOffset: from + int64(g.IntN(3))}
+	g.positions[src.log] = b.LogOffset + 1
+	h := Head{Kind: broker.BackfillDecision + broker.DecisionKind(g.IntN(3)), Last: -1, Time: g.clock,
+		Revision: broker.Revision(10 + g.IntN(20)), Policy: fmt.Sprintf("policy-%d", g.IntN(2)), Period: period(g.clock)}
+	if h.Kind == broker.BackfillDecision {
+		h.TopicID, h.Partition = src.topic, src.partition // whose lease it counts against
+	}
+	for range g.IntN(g.mostRows) {
+		of := g.sources[g.IntN(len(g.sources))]
+		d := broker.Decision{Kind: h.Kind, Position: broker.Position{Dataset: of.dataset, TopicID: of.topic, Partition: of.partition, Offset: int64(g.IntN(20))},
+			Event: hashOf(1, uint64(of.topic[0]), uint64(of.partition), uint64(g.IntN(8))), PolicyDigest: h.Policy, Revision: h.Revision, Time: h.Time, Period: h.Period, RecordKind: broker.RecordKind(g.IntN(3))}
+		if g.IntN(5) > 0 {
+			d.Subject = pseudonym(g.IntN(g.people), h.Period)
+		}
+		if h.Kind == broker.LookupDecision {
+			d.Request = hashOf(10, uint64(g.IntN(30)))
+			if g.IntN(2) == 0 {
+				d.Position = broker.Position{Dataset: of.dataset, Offset: broker.Nowhere}
+				if g.IntN(2) == 0 {
+					d.Event, d.RecordKind = broker.EventHash{}, broker.Original
+				}
+			}
+		}
+		for _, i := range g.Perm(len(g.subs))[:1+g.IntN(3)] {
+			s := &g.subs[i]
+			o := &s.outcomes[g.IntN(len(s.outcomes))]
+			if h.Kind == broker.DoorDecision && o.Permit {
+				continue
+			}
+			d.Subscription, d.Agreement, d.Package = s.id, s.agreement, s.pack
+			d.Outcome, d.Fields, d.Shielded = o.Outcome, o.fields, o.shielded
+			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Request, d.Subscription, d.Outcome.Permit)
+			if h.Kind != broker.DoorDecision && g.IntN(9) == 0 {
+				d.ID = hashOf(9, g.Uint64()) // it is kept, whatever it is
+			}
+			h.Decisions++
+			h.Permits += bit(d.Outcome.Permit)
+			b.Decisions = append(b.Decisions, d)
+		}
+	}
 	b.Head = h
 	g.history = append(g.history, b)
 	return b
@@ -291,7 +338,7 @@ func (m *naive) search(q Query, after *Hit) (hits []Hit, more bool) {
 
 func matches(q *Query, h *Hit) bool {
 	d := &h.Decision
-	return (q.Event.IsZero() || d.Event == q.Event) && (q.Decision.IsZero() || d.ID == q.Decision) && (q.Delivery.IsZero() || d.Delivery == q.Delivery) &&
+	return (q.Event.IsZero() || d.Event == q.Event) && (q.Request.IsZero() || d.Request == q.Request) && (q.Decision.IsZero() || d.ID == q.Decision) && (q.Delivery.IsZero() || d.Delivery == q.Delivery) &&
 		(q.Record == nil || q.Record.Dataset == d.Position.Dataset && q.Record.Partition == d.Position.Partition && q.Record.Offset == d.Position.Offset) &&
 		(q.Subscription == "" || d.Subscription == q.Subscription) && (q.Agreement == "" || d.Agreement == q.Agreement) &&
 		(q.Consumer == "" || h.Parties.Consumer == q.Consumer) && (q.Provider == "" || h.Parties.Provider == q.Provider) && (q.Supplier == "" || h.Parties.Supplier == q.Supplier) &&

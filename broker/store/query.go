@@ -48,10 +48,12 @@ const maxSubjects = 1200
 // Query says which decisions are wanted. A filter that is left empty allows
 // everything; all that are given must hold.
 type Query struct {
-	Event        broker.EventHash
-	Record       *RecordPlace
-	Decision     broker.DecisionID
-	Delivery     broker.DeliveryID
+	Event    broker.EventHash
+	Record   *RecordPlace
+	Decision broker.DecisionID
+	Delivery broker.DeliveryID
+	// Request is a lookup's: all that was answered to it.
+	Request      broker.Digest
 	Subscription broker.SubscriptionID
 	Agreement    broker.AgreementID
 	Consumer     broker.OrgNumber
@@ -135,7 +137,7 @@ func (q *Query) check() error {
 		return wrong("verdict %d is not known", q.Verdict)
 	case q.Shielded > Without:
 		return wrong("shielded %d is not known", q.Shielded)
-	case q.Kind > broker.DoorDecision:
+	case q.Kind > broker.LastDecision:
 		return wrong("kind %d is not known", q.Kind)
 	case q.Version < 0 || q.Version > 0 && q.Package == "":
 		return wrong("version %d: name the package whose version it is", q.Version)

@@ -93,7 +93,7 @@ func (l *load) batch() Batch {
 			d := all[which]
 			d.Kind, d.Position = h.Kind, broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, Offset: h.First + int64(i)}
 			d.Event, d.Subject, d.PolicyDigest, d.Revision, d.Time, d.Period = event, subject, h.Policy, h.Revision, h.Time, h.Period
-			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Subscription, d.Outcome.Permit)
+			d.ID, d.Delivery = identify(d.Kind, d.Position, d.Event, d.Request, d.Subscription, d.Outcome.Permit)
 			b.Decisions = append(b.Decisions, d)
 		}
 	}

@@ -4,11 +4,11 @@ import "strings"
 
 // schemaVersion is the format of the tables. A change of the tables, or of what
 // is packed into block_index and key_page, makes another.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // tables are all tables, in the order in which they are dropped.
 var tables = []string{
-	"key_page", "key_run", "block_index", "block", "record", "batch",
+	"key_page", "key_run", "block_index", "block", "record", "single", "batch",
 	"answer", "outcome", "agreement", "source", "name", "position", "state",
 }
 
@@ -45,9 +45,11 @@ CREATE TABLE batch (
 CREATE UNIQUE INDEX batch_log ON batch (log_partition, log_offset);
 CREATE INDEX batch_source ON batch (source, first);
 
+CREATE TABLE single (batch {int} NOT NULL, source {int} NOT NULL, permits {int} NOT NULL, denials {int} NOT NULL, PRIMARY KEY (source, batch)) {options};
+
 CREATE TABLE record (
 	id {id}, batch {int} NOT NULL, source_offset {int} NOT NULL, kind {int} NOT NULL,
-	event {blob} NOT NULL, subject {blob}, answers TEXT NOT NULL, ids {blob}
+	event {blob} NOT NULL, subject {blob}, answers TEXT NOT NULL, ids {blob}, source {int}, request {blob}
 ) {options};
 
 CREATE TABLE block (first {id}, size {int} NOT NULL, decisions {int} NOT NULL, min_time {int} NOT NULL, max_time {int} NOT NULL) {options};
@@ -66,13 +68,13 @@ CREATE TABLE key_page (id {id}, keys {blob} NOT NULL) {options};
 // The view is for people at a database prompt; nothing here reads it.
 const view = `
 CREATE VIEW decision AS
-SELECT b.time AS time_ns, s.kind, s.dataset, s.topic, s.partition, r.source_offset, r.event, r.subject, r.kind AS record_kind,
+SELECT b.time AS time_ns, s.kind, s.dataset, s.topic, s.partition, r.source_offset, r.event, r.subject, r.request, r.kind AS record_kind,
 	w.subscription, g.name AS agreement, g.consumer, g.provider, g.supplier,
 	o.permit, o.shielded, o.package, o.version, o.reasons, o.bases, o.fields,
 	p.text AS policy, b.revision, e.text AS period, b.log_partition, b.log_offset
 FROM record r
 JOIN batch b ON b.id = r.batch
-JOIN source s ON s.id = b.source
+JOIN source s ON s.id = coalesce(r.source, b.source)
 JOIN name p ON p.id = b.policy
 JOIN name e ON e.id = b.period
 `

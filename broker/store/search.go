@@ -33,8 +33,9 @@ func (s *Store) Search(ctx context.Context, q Query) (page Page, err error) {
 	return page, nil
 }
 
-// Decision is one decision by its id, and whether there is one. Where an engine
-// that can repeat itself decided twice under one id, it is the first.
+// Decision is one decision by its id, and whether there is one. Where there are
+// several it is the first: an engine that can repeat itself may decide twice, and
+// at the door a delivery may be withheld again. Each is kept: Search finds all.
 func (s *Store) Decision(ctx context.Context, id broker.DecisionID) (Hit, bool, error) {
 	if id.IsZero() {
 		return Hit{}, false, nil
@@ -213,6 +214,9 @@ func (f *finder) byKey() (bool, error) {
 	}
 	if !q.Event.IsZero() {
 		sets = append(sets, []uint64{key48(q.Event)})
+	}
+	if !q.Request.IsZero() {
+		sets = append(sets, []uint64{key48(q.Request)})
 	}
 	if p := q.Record; p != nil {
 		sets = append(sets, []uint64{placeKey(p.Dataset, p.Partition, p.Offset)})

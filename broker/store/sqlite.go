@@ -18,6 +18,9 @@ import (
 // sqliteReaders is how many searches run at the same time; more wait.
 const sqliteReaders = 4
 
+// sqlitePage suits blobs of some kilobytes.
+const sqlitePage = 8192
+
 // sqliteEngine has one connection that writes and some that read. In WAL mode
 // neither waits for the other.
 type sqliteEngine struct {
@@ -87,19 +90,19 @@ func sqlitePath(rest string) (string, error) {
 // the power fails, the last transactions may be gone, each of them whole: rows and
 // the offset together. They are read again from the log. A kill loses nothing.
 //
-// Pages of 8 kB suit blobs of some kilobytes. The WAL is folded in every 32 MB.
+// The WAL is folded in every 4096 pages: 32 MB of the read model's.
 var sqlitePragmas = []string{
-	"page_size(8192)", "journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(60000)",
+	"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(60000)",
 	"foreign_keys(0)", "temp_store(MEMORY)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)",
 }
 
-func openSQLite(ctx context.Context, rest string) (engine, error) {
-	path, err := sqlitePath(rest)
-	if err != nil {
-		return nil, err
-	}
+// OpenFile opens a file of SQLite with these settings, once to write and once to
+// read, and makes it where it is missing, with mode 0600. Neither handle has
+// connected yet; the one that writes must do so first, as it makes the file what it
+// is. pageSize counts for a new file.
+func OpenFile(path string, pageSize int) (writing, reading *sql.DB, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("store: sqlite: make its folder: %w", err)
+		return nil, nil, fmt.Errorf("sqlite: make its folder: %w", err)
 	}
 	// Who decided what is nobody else's to read: the database's own files take this
 	// mode too. One that stands is not touched: closing a file frees this process's
@@ -107,18 +110,33 @@ func openSQLite(ctx context.Context, rest string) (engine, error) {
 	if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
 		f.Close()
 	} else if !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("store: sqlite: %w", err)
+		return nil, nil, fmt.Errorf("sqlite: %w", err)
 	}
 	open := func(pragmas ...string) (*sql.DB, error) {
-		q := url.Values{"_pragma": append(append([]string{}, sqlitePragmas...), pragmas...)}
+		all := append([]string{fmt.Sprintf("page_size(%d)", pageSize)}, sqlitePragmas...)
+		q := url.Values{"_pragma": append(all, pragmas...)}
 		return sql.Open("sqlite", "file://"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	}
-	e := &sqliteEngine{}
-	if e.writing, err = open("cache_size(-65536)"); err == nil {
-		e.reading, err = open("cache_size(-32768)", "query_only(1)")
+	if writing, err = open("cache_size(-65536)"); err == nil {
+		reading, err = open("cache_size(-32768)", "query_only(1)")
+	}
+	if err != nil && writing != nil {
+		err = errors.Join(err, writing.Close())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store: sqlite %s: %w", path, errors.Join(err, e.close()))
+		return nil, nil, fmt.Errorf("sqlite %s: %w", path, err)
+	}
+	return writing, reading, nil
+}
+
+func openSQLite(ctx context.Context, rest string) (engine, error) {
+	path, err := sqlitePath(rest)
+	if err != nil {
+		return nil, err
+	}
+	e := &sqliteEngine{}
+	if e.writing, e.reading, err = OpenFile(path, sqlitePage); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	// The writer first: it makes the file what it is.
 	if e.writers, err = fill(ctx, e.writing, 1); err != nil {
@@ -183,6 +201,10 @@ func (e *sqliteEngine) within(ctx context.Context, pool *sqlitePool, begin strin
 	}
 	defer pool.give(c)
 	if _, err := c.conn.ExecContext(ctx, begin); err != nil {
+		// Called off while it ran, it may have begun all the same, and a connection
+		// within a transaction can begin no other. That there is nothing to roll back is
+		// an error of SQLite's which says nothing here.
+		c.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		return err
 	}
 	done := false

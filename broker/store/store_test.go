@@ -51,7 +51,7 @@ func (g *gen) randomQuery(m *naive) Query {
 		d, p = h.Decision, h.Parties
 	}
 	for range g.IntN(4) {
-		switch g.IntN(18) {
+		switch g.IntN(19) {
 		case 0:
 			q.Event = d.Event
 		case 1:
@@ -59,6 +59,9 @@ func (g *gen) randomQuery(m *naive) Query {
 			if d.Position.Dataset == "" {
 				q.Record.Dataset = "none"
 			}
+			q.Record.Offset = max(q.Record.Offset, 0)
+		case 18:
+			q.Request = d.Request
 		case 2:
 			q.Decision = d.ID
 		case 3:
@@ -177,6 +180,7 @@ func TestSearchIsNaive(t *testing.T) {
 				}
 			}
 			checkDelivered(t, s, m)
+			checkKinds(t, s, m)
 		})
 	})
 }
@@ -218,6 +222,7 @@ func checkDelivered(t *rapid.T, s *Store, m *naive) {
 			f = FieldSet{Shielded: d.Shielded, First: d.Time, Last: d.Time}
 		}
 		f.Count++
+		f.Kinds[d.Kind]++
 		if d.Time.Before(f.First) {
 			f.First = d.Time
 		}
@@ -283,13 +288,19 @@ func TestDigest(t *testing.T) {
 			"a subject": func(b *Batch) {
 				setAll(b, func(d *broker.Decision) { d.Subject = hashOf(77) })
 			},
-			"an id": func(b *Batch) { b.Decisions[len(b.Decisions)-1].ID = hashOf(78) },
+			"a request": func(b *Batch) { setAll(b, func(d *broker.Decision) { d.Request = hashOf(79) }) },
+			"a dataset": func(b *Batch) { setAll(b, func(d *broker.Decision) { d.Position.Dataset = "annet" }) },
+			"an id":     func(b *Batch) { b.Decisions[len(b.Decisions)-1].ID = hashOf(78) },
 			"a field": func(b *Batch) {
 				b.Decisions[0].Fields = append(slices.Clone(b.Decisions[0].Fields), "/mer")
 			},
 		} {
 			changed := slices.Clone(log)
-			i := slices.IndexFunc(changed, func(b Batch) bool { return len(b.Decisions) > 0 })
+			kind := broker.StreamDecision
+			if name == "a request" || name == "a dataset" {
+				kind = broker.LookupDecision
+			}
+			i := slices.IndexFunc(changed, func(b Batch) bool { return len(b.Decisions) > 0 && b.Head.Kind == kind })
 			changed[i].Decisions = slices.Clone(changed[i].Decisions)
 			change(&changed[i])
 			if err := a.Reset(t.Context()); err != nil {
@@ -344,7 +355,7 @@ func TestOrder(t *testing.T) {
 			}
 		}
 		stranger := log[20]
-		stranger.Decisions = slices.Clone(log[slices.IndexFunc(log, func(b Batch) bool { return len(b.Decisions) > 0 })].Decisions[:1])
+		stranger.Decisions = slices.Clone(log[slices.IndexFunc(log, func(b Batch) bool { return len(b.Decisions) > 0 && b.Head.Kind == broker.StreamDecision })].Decisions[:1])
 		stranger.Decisions[0].Agreement = "unheard-of"
 		h, d := &stranger.Head, &stranger.Decisions[0]
 		*h = Head{Kind: d.Kind, Dataset: d.Position.Dataset, TopicID: d.Position.TopicID, Partition: d.Position.Partition, First: d.Position.Offset, Last: d.Position.Offset,
@@ -418,8 +429,10 @@ func TestCalledOff(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(4, 4))
 		off := 0
 		for part := range slices.Chunk(log, 6) {
-			for range 3 {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(20_000))*time.Microsecond)
+			for i := range 30 {
+				// Within what an Apply takes, and within what its beginning takes.
+				wait := time.Duration(rnd.IntN([]int{20_000, 200}[i%2])) * time.Microsecond
+				ctx, cancel := context.WithTimeout(t.Context(), wait)
 				if err := s.Apply(ctx, part, partiesOf); err != nil {
 					off++
 				}

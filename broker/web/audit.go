@@ -164,11 +164,12 @@ type filters struct {
 	Provider     string `query:"provider" doc:"an organisation number"`
 	Supplier     string `query:"supplier" doc:"an organisation number"`
 	Event        string `query:"event" doc:"an event's keyed hash: 32 hexadecimal digits"`
+	Request      string `query:"request" doc:"a lookup's request: 32 hexadecimal digits"`
 	Delivery     string `query:"delivery" doc:"a delivery's id: 32 hexadecimal digits"`
 	Outcome      string `query:"outcome" enum:"permit,deny" doc:"what was answered"`
 	Reason       string `query:"reason" doc:"a reason of the denial" example:"no_open_case"`
 	Shielded     string `query:"shielded" enum:"only,without" doc:"deliveries from which shielding took fields"`
-	Kind         string `query:"kind" enum:"stream,backfill,lookup,door" doc:"kind of decision"`
+	Kind         string `query:"kind" enum:"stream,backfill,lookup,door,notice" doc:"kind of decision"`
 	Period       string `query:"period" doc:"month of the pseudonym's key" example:"2026-11"`
 	Order        string `query:"order" enum:"newest,oldest" default:"newest" doc:"which comes first"`
 	Limit        int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"the most decisions on a page"`
@@ -199,8 +200,9 @@ type DecisionsPage struct {
 
 // CoverageAnswer accounts for a dataset's records.
 type CoverageAnswer struct {
-	Partitions []audit.Coverage `json:"partitions"`
-	Balanced   bool             `json:"balanced" doc:"nothing is missing, twice or unaccounted for; on the embedded engine what is labelled as decided twice is let pass"`
+	Partitions []audit.Coverage     `json:"partitions"`
+	Kinds      []audit.KindCoverage `json:"kinds" doc:"beside the stream's decisions: those that no range of records accounts for"`
+	Balanced   bool                 `json:"balanced" doc:"nothing is missing, twice or unaccounted for; on the embedded engine what is labelled as decided twice is let pass"`
 }
 
 // FieldsAnswer sets what was agreed against what was delivered.
@@ -237,7 +239,7 @@ func (f *filters) Resolve(ctx huma.Context) []error {
 
 func (a *auditing) search(ctx context.Context, in *filters) (*huma.StreamResponse, error) {
 	f := audit.Filters{Dataset: in.Dataset, Subscription: in.Subscription, Agreement: in.Agreement, Basis: in.Basis, Package: in.Package,
-		Consumer: in.Consumer, Provider: in.Provider, Supplier: in.Supplier, Decision: in.Decision, Delivery: in.Delivery, Event: in.Event,
+		Consumer: in.Consumer, Provider: in.Provider, Supplier: in.Supplier, Decision: in.Decision, Delivery: in.Delivery, Event: in.Event, Request: in.Request,
 		Partition: in.Partition, Offset: in.Offset, Outcome: in.Outcome, Reason: in.Reason, Shielded: in.Shielded, Kind: in.Kind, Period: in.Period,
 		From: in.From, To: in.To, Oldest: in.Order == "oldest", Limit: in.Limit, Cursor: in.Cursor}
 	q, err := f.Query()
@@ -395,13 +397,23 @@ func (a *auditing) coverage(ctx context.Context, in *coverageIn) (*huma.StreamRe
 	if err != nil {
 		return nil, told(err)
 	}
-	out := CoverageAnswer{append([]audit.Coverage{}, all...), true}
+	kinds, err := a.desk.Kinds(ctx, scope, broker.DatasetID(in.Dataset), from, to)
+	if err != nil {
+		return nil, told(err)
+	}
+	out := CoverageAnswer{append([]audit.Coverage{}, all...), append([]audit.KindCoverage{}, kinds...), true}
+	for i := range kinds {
+		out.Balanced = out.Balanced && kinds[i].Balanced
+	}
 	for i := range all {
 		out.Balanced = out.Balanced && !a.desk.Wrong(&all[i])
 	}
 	return in.write(out, table{audit.CoverageColumns, func(write func([]string)) {
 		for i := range all {
 			write(all[i].Row())
+		}
+		for i := range kinds {
+			write(kinds[i].Row())
 		}
 	}}, "coverage"), nil
 }

@@ -39,12 +39,22 @@ type IssuedKafkaCredential struct {
 	WhyNotNow      string   `json:"whyNotNow,omitempty" doc:"why it does not"`
 }
 
+// KafkaCredentialOrder is how a login is to be issued.
+type KafkaCredentialOrder struct {
+	// Replaces, if not "", is a login of the same resource, which ends after Overlap.
+	Replaces string
+	Overlap  time.Duration
+	// Once, if not zero, is of the caller and their Idempotency-Key: of all orders
+	// with the same one, on whichever instance, one makes a login. The others are
+	// refused by a [KeyDone]: a password is told once.
+	Once [32]byte
+}
+
 // KafkaCredentials issues and takes back logins. The caller may do so for the
 // resource: that has been asked. Its errors for the caller are [*Problem]s.
 type KafkaCredentials interface {
-	// Issue makes a login. replaces, if not "", is one of the same resource, which
-	// ends after overlap. Once it returns, Kafka lets the new one in.
-	Issue(ctx context.Context, c access.Caller, r access.Resource, replaces string, overlap time.Duration) (IssuedKafkaCredential, error)
+	// Issue makes a login. Once it returns, Kafka lets it in.
+	Issue(ctx context.Context, c access.Caller, r access.Resource, o KafkaCredentialOrder) (IssuedKafkaCredential, error)
 	// List is those that have not ended, by when they were issued.
 	List(ctx context.Context, r access.Resource) ([]KafkaCredential, error)
 	// Revoke ends one. Once it returns, Kafka serves it no more.
@@ -57,14 +67,18 @@ func (s *Server) RegisterKafkaCredentials(k KafkaCredentials) {
 	const mailboxes, datasets = "/mailboxes/{mailbox}/kafka-credentials", "/datasets/{dataset}/kafka-credentials"
 	receive, publish := Rule{Action: access.Receive}, Rule{Action: access.PublishRecords}
 	c := credentials{k}
+	once := func(r Rule) Rule {
+		r.Once = &Once{}
+		return r
+	}
 
-	Register(s, issuing("mailbox", mailboxes, "receive from a mailbox"), receive, func(ctx context.Context, in *struct {
+	Register(s, issuing("mailbox", mailboxes, "receive from a mailbox"), once(receive), func(ctx context.Context, in *struct {
 		Mailbox broker.MailboxID `path:"mailbox" doc:"a mailbox of the caller's that receives by Kafka"`
 		Body    *credentialOrder
 	}) (*issuedCredential, error) {
 		return c.issue(ctx, access.Resource{Mailbox: in.Mailbox}, in.Body)
 	})
-	Register(s, issuing("dataset", datasets, "publish to a dataset"), publish, func(ctx context.Context, in *struct {
+	Register(s, issuing("dataset", datasets, "publish to a dataset"), once(publish), func(ctx context.Context, in *struct {
 		Dataset broker.DatasetID `path:"dataset" doc:"a dataset of the caller's"`
 		Body    *credentialOrder
 	}) (*issuedCredential, error) {
@@ -111,7 +125,7 @@ func issuing(kind, path, what string) huma.Operation {
 	return huma.Operation{
 		OperationID: "issue-" + kind + "-kafka-credential", Method: http.MethodPost, Path: path, Tags: []string{"kafka"}, DefaultStatus: http.StatusCreated,
 		Summary:     "Issue a login with Kafka, to " + what,
-		Description: "The password is told once. The login outlives the token; it ends with what it rests on, or when it is revoked.",
+		Description: "The password is told once; with an Idempotency-Key, whoever did not get the answer sends the same again, and gets it from the instance that gave it, for as long as it remembers. From then on, from another instance, or after a restart, it is 409 (urn:datafordeler:problem:idempotency-key-done) and no second login: the password cannot be told again, so revoke the login that it names, and order with a new key. The login outlives the token; it ends with what it rests on, or when it is revoked.",
 	}
 }
 
@@ -139,7 +153,9 @@ func (c credentials) issue(ctx context.Context, r access.Resource, o *credential
 	if o.Replaces == "" && o.OverlapSeconds != 0 {
 		return nil, NewProblem(http.StatusUnprocessableEntity, "overlapSeconds is for a login that is replaced: name it in replaces")
 	}
-	out, err := c.k.Issue(ctx, CallerOf(ctx), r, o.Replaces, time.Duration(o.OverlapSeconds)*time.Second)
+	order := KafkaCredentialOrder{Replaces: o.Replaces, Overlap: time.Duration(o.OverlapSeconds) * time.Second}
+	order.Once, _ = IdempotencyOf(ctx)
+	out, err := c.k.Issue(ctx, CallerOf(ctx), r, order)
 	if err != nil {
 		return nil, err
 	}
@@ -153,5 +169,9 @@ func (c credentials) list(ctx context.Context, r access.Resource) (*listedCreden
 	}
 	out := &listedCredentials{}
 	out.Body.Credentials = append([]KafkaCredential{}, all...) // an empty list is one
-	return out, nil
+	tag, err := TagOfJSON(out.Body)
+	if err != nil {
+		return nil, err
+	}
+	return out, Tagged(ctx, tag)
 }

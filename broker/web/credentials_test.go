@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,15 +17,24 @@ type fakeCredentials struct {
 	said     []string
 	overlap  time.Duration
 	replaces string
+	once     [][32]byte
 }
 
 func (f *fakeCredentials) note(c access.Caller, r access.Resource, what string) {
 	f.said = append(f.said, what+" "+string(c.Acting())+" "+string(r.Mailbox)+string(r.Dataset))
 }
 
-func (f *fakeCredentials) Issue(_ context.Context, c access.Caller, r access.Resource, replaces string, overlap time.Duration) (IssuedKafkaCredential, error) {
+func (f *fakeCredentials) Issue(_ context.Context, c access.Caller, r access.Resource, o KafkaCredentialOrder) (IssuedKafkaCredential, error) {
 	f.note(c, r, "issue")
-	f.replaces, f.overlap = replaces, overlap
+	f.replaces, f.overlap = o.Replaces, o.Overlap
+	if o.Once != [32]byte{} {
+		if slices.Contains(f.once, o.Once) {
+			p := NewProblem(http.StatusConflict, "made before")
+			p.Type = KeyDone
+			return IssuedKafkaCredential{}, p
+		}
+		f.once = append(f.once, o.Once)
+	}
 	return IssuedKafkaCredential{Name: "df-958935420-abcdefghij234567", Password: "told once"}, nil
 }
 
@@ -107,6 +117,49 @@ func TestKafkaCredentials(t *testing.T) {
 		}
 		if len(doc.Paths[path]) == 0 {
 			t.Errorf("%s is not in the document", path)
+		}
+	}
+}
+
+// One order makes one login, whichever instance it comes to: they know it by the same
+// digest. The instance that made it gives its answer again; another, which has no
+// password to tell, says that it was made.
+func TestKafkaCredentialsOnTwoInstances(t *testing.T) {
+	f := &fakeCredentials{}
+	one, other := testServer(t, nil), testServer(t, nil)
+	one.RegisterKafkaCredentials(f)
+	other.RegisterKafkaCredentials(f)
+	send := func(s *Server, key string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/mailboxes/958935420-a/kafka-credentials", nil)
+		r.Header.Set("Authorization", "Bearer oslo")
+		if key != "" {
+			r.Header.Set(idempotencyHeader, key)
+		}
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		return w
+	}
+	for _, c := range []struct {
+		name     string
+		s        *Server
+		key      string
+		status   int
+		says     string
+		replayed bool
+		made     int
+	}{
+		{"the first", one, "k", 201, "told once", false, 1},
+		{"again", one, "k", 201, "told once", true, 1},
+		{"on another instance", other, "k", 409, KeyDone, false, 1},
+		{"there again: a refusal frees the key", other, "k", 409, KeyDone, false, 1},
+		{"after a restart", func() *Server { s := testServer(t, nil); s.RegisterKafkaCredentials(f); return s }(), `"k"`, 409, KeyDone, false, 1},
+		{"another key", other, "l", 201, "told once", false, 2},
+		{"no key", other, "", 201, "told once", false, 2},
+		{"no key again", one, "", 201, "told once", false, 2},
+	} {
+		w := send(c.s, c.key)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || (w.Header().Get("Idempotency-Replayed") == "true") != c.replayed || len(f.once) != c.made {
+			t.Errorf("%s: %d %v %s; %d made", c.name, w.Code, w.Header(), w.Body, len(f.once))
 		}
 	}
 }

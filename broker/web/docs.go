@@ -25,16 +25,27 @@ const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; con
 
 // who says in words who may take an action.
 var who = map[access.Action]string{
-	access.ReadSelf:       "whoever has a valid token",
-	access.ReadCatalogue:  "any organisation",
-	access.PublishRecords: "a provider, on a dataset of its own",
-	access.ReadRejections: "a provider, on a dataset of its own",
-	access.Receive:        "a consumer or its supplier, on a mailbox of its own",
-	access.LookUp:         "a consumer or its supplier, under an agreement of its own",
-	access.Audit:          "an auditor",
-	access.AuditOwn:       "a provider, a consumer or its supplier, on what it is party to",
-	access.AuditSubject:   "an auditor",
-	access.Operate:        "an operator",
+	access.ReadSelf:        "whoever has a valid token",
+	access.ReadCatalogue:   "any organisation",
+	access.PublishRecords:  "a provider, on a dataset of its own",
+	access.ReadRejections:  "a provider, on a dataset of its own",
+	access.Receive:         "a consumer or its supplier, on a mailbox of its own",
+	access.LookUp:          "a consumer or its supplier, under an agreement of its own",
+	access.Audit:           "an auditor",
+	access.AuditOwn:        "a provider, a consumer or its supplier, on what it is party to",
+	access.AuditSubject:    "an auditor",
+	access.ManageCases:     "a consumer or its supplier, under a subscription of its own",
+	access.OwnConsents:     "a citizen, on their own consents",
+	access.Suspend:         "a provider or a consumer, on what it is party to",
+	access.StopMailbox:     "a consumer or its supplier, on a mailbox of its own",
+	access.FreezeDataset:   "a provider, on a dataset of its own",
+	access.EndDelegation:   "whoever gave the delegation",
+	access.GiveReceipt:     "a consumer or its supplier, under an agreement of its own",
+	access.ReportDeviation: "a consumer or its supplier, under a subscription of its own",
+	access.AnswerDeviation: "a provider, on a dataset of its own",
+	access.Agree:           "a provider or a consumer, on an agreement that it is party to or that is offered to it",
+	access.Offer:           "any organisation, for itself",
+	access.Operate:         "an operator",
 }
 
 // docsOperation is an operation, as the page shows it.
@@ -59,16 +70,14 @@ func (s *Server) registerDocs() {
 	asset := func(id, path, summary, contentType string, content func() ([]byte, error)) {
 		s.Handle(huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Tags: []string{"caller"}, Summary: summary,
 			Responses: map[string]*huma.Response{"200": {Description: "the page or a part of it", Content: map[string]*huma.MediaType{contentType: {}}}}},
-			open, func(w http.ResponseWriter, _ *http.Request) error {
+			open, func(w http.ResponseWriter, r *http.Request) error {
 				b, err := content()
 				if err != nil {
 					return err
 				}
-				w.Header().Set("Content-Type", contentType+"; charset=utf-8")
 				w.Header().Set("Content-Security-Policy", docsPolicy)
 				w.Header().Set("Referrer-Policy", "no-referrer")
-				_, err = w.Write(b)
-				return err
+				return writeTagged(w, r, contentType+"; charset=utf-8", b)
 			})
 	}
 	file := func(name string) func() ([]byte, error) {
@@ -117,8 +126,10 @@ func describe(method, path string, op *huma.Operation) docsOperation {
 		why, _ := op.Extensions["x-datafordeler-public"].(string)
 		d.Who = "everybody, without a token: " + why
 	}
-	if or, ok := op.Extensions["x-datafordeler-or"].(string); ok {
-		d.Who += "; or " + cmp.Or(who[access.Action(or)], or)
+	for _, name := range []string{"x-datafordeler-or", "x-datafordeler-or-else"} {
+		if or, ok := op.Extensions[name].(string); ok {
+			d.Who += "; or " + cmp.Or(who[access.Action(or)], or)
+		}
 	}
 	query := false
 	for _, p := range op.Parameters {

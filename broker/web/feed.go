@@ -76,6 +76,8 @@ type FeedOptions struct {
 	Door       Doorkeeper
 	// Mailbox finds a mailbox as it is declared now; nil if there is none.
 	Mailbox func(broker.MailboxID) *broker.Mailbox
+	// Frozen says why a mailbox is frozen; "" where it is not. nil: none is.
+	Frozen func(broker.MailboxID) string
 	// Open is how many requests may wait or be answered at once for one mailbox; 0 is 16.
 	Open int
 	// Heartbeat is how often a silent stream says that it lives; 0 is 15 s.
@@ -152,7 +154,7 @@ func (s *Server) RegisterFeeds(o FeedOptions) *Feeds {
 				}}},
 				"text/event-stream": {},
 			}},
-			"409": {Description: "the mailbox is suspended or receives in another way; or the cursor is past what this broker has (type " + CursorAhead + ")"},
+			"409": {Description: "the mailbox is suspended or frozen, or receives in another way; or the cursor is past what this broker has (type " + CursorAhead + ")"},
 			"410": {Description: "the cursor is older than what is kept (type " + CursorGone + "); the header Link says where to begin anew"},
 		},
 	}, Rule{Action: access.Receive}, f.serve)
@@ -221,6 +223,8 @@ func (f *Feeds) usable(m broker.MailboxID) error {
 		return NewProblem(http.StatusNotFound, "there is no mailbox of that name")
 	case box.Suspended:
 		return NewProblem(http.StatusConflict, "the mailbox is suspended, so nothing is handed over; what is in it stays until its retention ends. Ask the broker's operator")
+	case f.Frozen != nil && f.Frozen(m) != "":
+		return NewProblem(http.StatusConflict, "the mailbox is frozen, so nothing is handed over; what is in it stays until its retention ends. The reason given: "+f.Frozen(m))
 	case box.Channel == broker.KafkaChannel:
 		return NewProblem(http.StatusConflict, "the mailbox receives by Kafka: read its topic, mailbox."+string(m)+", or have it declared with the channel feed")
 	case box.Channel == broker.Webhook:
@@ -353,7 +357,9 @@ func (f *Feeds) page(ctx context.Context, w http.ResponseWriter, r *http.Request
 	_ = control.SetWriteDeadline(time.Now().Add(feedWrite))
 	defer control.SetWriteDeadline(time.Time{}) // the connection's next answer has its own
 	w.Header().Set("Content-Type", "application/json")
-	out := bufio.NewWriterSize(w, 16<<10)
+	// One that is short goes out in one piece, with its length.
+	const short = 16 << 10
+	out := bufio.NewWriterSize(w, short)
 	_, _ = out.WriteString(`{"deliveries":[`)
 	var line []byte
 	for i := range ds {
@@ -363,7 +369,11 @@ func (f *Feeds) page(ctx context.Context, w http.ResponseWriter, r *http.Request
 		line = appendEvent(line[:0], &ds[i])
 		_, _ = out.Write(line)
 	}
-	fmt.Fprintf(out, `],"next":%q,"more":%t}`+"\n", f.cursor(m, at), more)
+	line = fmt.Appendf(line[:0], `],"next":%q,"more":%t}`+"\n", f.cursor(m, at), more)
+	if a, ok := w.(interface{ begun() bool }); ok && !a.begun() && len(line) <= out.Available() {
+		w.Header().Set("Content-Length", strconv.Itoa(out.Buffered()+len(line)))
+	}
+	_, _ = out.Write(line)
 	if out.Flush() == nil && control.Flush() == nil { // or it went away: it comes again with its old cursor
 		f.handed.WithLabelValues("page").Add(float64(len(ds)))
 	}

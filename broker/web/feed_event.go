@@ -23,9 +23,12 @@ func appendEvent(dst []byte, d *Delivery) []byte {
 		dst = append(dst, '"')
 		dst = append(dst, name...)
 		dst = append(dst, '"', ':')
-		if name == "provisional" && string(h.Value) == "true" {
-			dst = append(dst, "true,"...)
-			continue
+		switch name {
+		case "provisional", "notice", "backfill": // they stand where they are so
+			if string(h.Value) == "true" {
+				dst = append(dst, "true,"...)
+				continue
+			}
 		}
 		text, _ := json.Marshal(string(h.Value)) // a string always can be
 		dst = append(dst, text...)

@@ -151,6 +151,14 @@ func (p feedPage) numbers() (out []int64) {
 	return out
 }
 
+// What a delivery says of itself only where it is so, is true and no string.
+func TestEventFlags(t *testing.T) {
+	d := Delivery{Value: []byte("null"), Headers: []Header{{"ce_recordkind", []byte("correction")}, {"ce_notice", []byte("true")}, {"ce_backfill", []byte("true")}}}
+	if got, want := string(AppendEvent(nil, &d)), `{"recordkind":"correction","notice":true,"backfill":true,"data":null}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestFeedPages(t *testing.T) {
 	f := newFeedRig(t, nil)
 	p, body := f.page(t, "")

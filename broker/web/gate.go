@@ -23,19 +23,23 @@ import (
 const requestIDHeader = "Request-Id"
 
 // Rule says who may use an endpoint. Its action is judged for the dataset, mailbox,
-// agreement or subscription that stands in the path as {dataset}, {mailbox},
-// {agreement} or {subscription}. An operation that finds what it is about in its
+// agreement, subscription or delegation that stands in the path as {dataset}, {mailbox},
+// {agreement}, {subscription} or {delegation}. An operation that finds what it is about in its
 // body asks Server.Allow itself.
 type Rule struct {
 	Action access.Action
-	// Or lets in a caller who may do that instead, on nothing in particular.
+	// Or lets in a caller who may do that instead, whatever is named.
 	Or access.Action
+	// OrElse lets in a caller who may do that, as Or does.
+	OrElse access.Action
 	// Query is true where dataset, agreement and subscription may stand in the query
 	// too, as filters, and the caller must be entitled to those that do.
 	Query bool
 	// Public lets everybody in, with no token. Why says for what reason.
 	Public bool
 	Why    string
+	// Once, if not nil, lets callers send an Idempotency-Key.
+	Once *Once
 }
 
 // gate stands before every endpoint.
@@ -56,14 +60,27 @@ func (g *gate) HandleFunc(pattern string, handler func(http.ResponseWriter, *htt
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
 
-type callerKey struct{}
+// visit is a request that came in, for those who have its context.
+type visit struct {
+	id     string
+	caller access.Caller // nobody on a public endpoint
+	header http.Header   // the request's
+	answer http.Header   // of the answer; nil where there is none
+	once   [32]byte      // see IdempotencyOf
+}
+
+type visitKey struct{}
+
+func visitOf(ctx context.Context) *visit {
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+		return v
+	}
+	return &visit{}
+}
 
 // CallerOf is who makes the request that ctx belongs to. It is nobody on a public
 // endpoint.
-func CallerOf(ctx context.Context) access.Caller {
-	c, _ := ctx.Value(callerKey{}).(access.Caller)
-	return c
-}
+func CallerOf(ctx context.Context) access.Caller { return visitOf(ctx).caller }
 
 // Register adds an operation, and who may use it, to the API and its document.
 func Register[I, O any](s *Server, op huma.Operation, rule Rule, handler func(context.Context, *I) (*O, error)) {
@@ -85,7 +102,7 @@ func (s *Server) Handle(op huma.Operation, rule Rule, handler func(http.Response
 	s.gate.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		if err := handler(w, r); err != nil {
 			p := s.failed(r.Context(), op, err)
-			if a, ok := w.(*answer); ok && a.status != 0 {
+			if a, ok := w.(interface{ begun() bool }); ok && a.begun() {
 				panic(http.ErrAbortHandler)
 			}
 			writeProblem(w, p)
@@ -106,27 +123,37 @@ func (s *Server) declare(op *huma.Operation, rule Rule) {
 		if rule.Or != "" {
 			op.Extensions["x-datafordeler-or"] = string(rule.Or)
 		}
+		if rule.OrElse != "" {
+			op.Extensions["x-datafordeler-or-else"] = string(rule.OrElse)
+		}
 		op.Security = []map[string][]string{{"token": {}}}
+	}
+	if rule.Once != nil {
+		if rule.Public {
+			panic("web: " + op.OperationID + " is for nobody in particular, so no answer of it can be kept for anybody")
+		}
+		describeOnce(op, rule.Once)
 	}
 	s.gate.rules[op.Method+" "+op.Path] = rule
 }
 
 // failed is what the caller is told of an error; the log has the rest.
 func (s *Server) failed(ctx context.Context, op huma.Operation, err error) *Problem {
+	if errors.Is(err, errNotModified) {
+		return errNotModified
+	}
 	p := problemOf(err)
 	p.Instance = requestID(ctx)
+	if _, held := errors.AsType[*HeldBack](err); held && visitOf(ctx).answer != nil {
+		visitOf(ctx).answer.Set("Retry-After", "5")
+	}
 	if p.Status >= 500 && ctx.Err() == nil {
 		s.log.Error("a request failed", "operation", op.OperationID, "request", p.Instance, "err", err)
 	}
 	return p
 }
 
-type requestKey struct{}
-
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestKey{}).(string)
-	return id
-}
+func requestID(ctx context.Context) string { return visitOf(ctx).id }
 
 // Allow asks whether the request's caller may do it, for operations whose resource
 // stands in their body.
@@ -177,9 +204,10 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 			writeProblem(a, p)
 			return
 		}
-		ctx := context.WithValue(r.Context(), requestKey{}, request)
+		v := &visit{id: request, header: r.Header, answer: a.Header()}
+		ctx := context.WithValue(r.Context(), visitKey{}, v)
 		if !rule.Public {
-			ctx = context.WithValue(ctx, callerKey{}, caller)
+			v.caller = caller
 			// A stream does not outlive the token that opened it.
 			if !caller.Expires.IsZero() {
 				var cancel context.CancelFunc
@@ -187,7 +215,14 @@ func (s *Server) guarded(pattern string, rule Rule, handler http.HandlerFunc) ht
 				defer cancel()
 			}
 		}
-		handler(a, r.WithContext(ctx))
+		r = r.WithContext(ctx)
+		if key := r.Header.Values(idempotencyHeader); rule.Once != nil && len(key) > 0 {
+			if err := s.answers.serve(a, r, v, *rule.Once, pattern, handler); err != nil {
+				writeProblem(a, s.failed(ctx, huma.Operation{OperationID: pattern}, err))
+			}
+			return
+		}
+		handler(a, r)
 	})
 }
 
@@ -198,6 +233,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, rule Rule) (acces
 	now := time.Now()
 	// Before the token is looked at: whoever sends rubbish is bounded too.
 	if err := limited429(w, s.strangers, "from "+remoteHost(r), now); err != nil {
+		return access.Caller{}, err
+	}
+	if err := tidy(r); err != nil {
 		return access.Caller{}, err
 	}
 	if rule.Public {
@@ -223,10 +261,13 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, rule Rule) (acces
 		Mailbox:      broker.MailboxID(r.PathValue("mailbox")),
 		Agreement:    broker.AgreementID(named("agreement")),
 		Subscription: broker.SubscriptionID(named("subscription")),
+		Delegation:   broker.DelegationID(r.PathValue("delegation")),
 	})
-	if _, refused := errors.AsType[*access.Refusal](err); refused && rule.Or != "" {
-		if s.guard.Allow(r.Context(), c, rule.Or, access.Resource{}) == nil {
-			return c, nil
+	if _, refused := errors.AsType[*access.Refusal](err); refused {
+		for _, instead := range []access.Action{rule.Or, rule.OrElse} {
+			if instead != "" && s.guard.Allow(r.Context(), c, instead, access.Resource{}) == nil {
+				return c, nil
+			}
 		}
 	}
 	return c, err
@@ -258,6 +299,8 @@ type answer struct {
 	http.ResponseWriter
 	status int
 }
+
+func (a *answer) begun() bool { return a.status != 0 }
 
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && status >= 200 {

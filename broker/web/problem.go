@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"datafordeler/broker"
 	"datafordeler/broker/access"
 	"datafordeler/broker/audit"
 )
@@ -22,6 +23,8 @@ type Problem struct {
 	Detail   string   `json:"detail,omitempty" doc:"what is wrong with this request, and what to do"`
 	Instance string   `json:"instance,omitempty" doc:"the request's id, as in the header Request-Id and in the broker's log"`
 	Faults   []*Fault `json:"errors,omitempty" doc:"where the request is at fault"`
+	// Revision is set where another change stands in the way.
+	Revision broker.Revision `json:"revision,omitempty" doc:"the registry's, as of which a command cannot be: read what has changed, and decide anew"`
 	// Resync is set where a cursor is of no more use.
 	Resync string `json:"resync,omitempty" doc:"the cursor to go on from instead of the one that was given; what stood before it is gone"`
 }
@@ -81,9 +84,14 @@ func problemOf(err error) *Problem {
 		t *access.TokenError
 		r *access.Refusal
 	)
+	var held *HeldBack
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &held) && held.Stands:
+		return NewProblem(http.StatusServiceUnavailable, "nothing is handed over just now; a decision may stand in the log all the same, and count under a ceiling: ask again after the seconds that Retry-After names, for a new decision")
+	case errors.As(err, &held):
+		return NewProblem(http.StatusServiceUnavailable, "nothing is decided just now, so nothing is handed over; ask again after the seconds that Retry-After names")
 	case errors.As(err, &t):
 		return NewProblem(http.StatusUnauthorized, t.Why)
 	case errors.As(err, &r):
@@ -94,6 +102,10 @@ func problemOf(err error) *Problem {
 
 // writeProblem answers with a problem.
 func writeProblem(w http.ResponseWriter, p *Problem) {
+	if p.Status == http.StatusNotModified {
+		w.WriteHeader(p.Status)
+		return
+	}
 	q := *p
 	q.Instance = w.Header().Get(requestIDHeader)
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -50,6 +50,8 @@ type Target struct {
 	Dataset *intake.Dataset
 	// Subject is where the payload says what it is about; empty for nowhere.
 	Subject broker.Pointer
+	// Elsewhere: the records stay with their provider, and nothing is published.
+	Elsewhere bool
 }
 
 // SourceEvent is an event for the source topic of a dataset.
@@ -277,6 +279,9 @@ func (d *publisher) begin(id broker.DatasetID) (*publishJob, error) {
 	}
 	if target == nil {
 		return nil, NewProblem(http.StatusNotFound, "the dataset is not registered; its owner does that, with datafordeler registry apply")
+	}
+	if target.Elsewhere {
+		return nil, NewProblem(http.StatusConflict, "the dataset stays with its provider: it is declared with an endpoint, where lookups go, and nothing of it is kept here; to publish instead, its owner declares it without the endpoint, with datafordeler registry apply")
 	}
 	tokens, err := target.Subject.Tokens()
 	if err != nil {

@@ -46,20 +46,26 @@ func (s *Server) registerSelf() {
 		if err != nil {
 			return nil, err
 		}
-		return &out{Self{c.Organisation, c.Supplier, c.Client, append([]string{}, c.Scopes...), c.Expires, doors}}, nil
+		self := Self{c.Organisation, c.Supplier, c.Client, append([]string{}, c.Scopes...), c.Expires, doors}
+		tag, err := TagOfJSON(self)
+		if err != nil {
+			return nil, err
+		}
+		if err := Tagged(ctx, tag); err != nil {
+			return nil, err
+		}
+		return &out{self}, nil
 	})
 	s.Handle(huma.Operation{
 		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: []string{"caller"},
 		Summary:   "This API, in OpenAPI 3.1",
 		Responses: map[string]*huma.Response{"200": {Description: "the document", Content: map[string]*huma.MediaType{"application/vnd.oai.openapi+json;version=3.1": {}}}},
-	}, Rule{Public: true, Why: "it says what there is, not what is in it"}, func(w http.ResponseWriter, _ *http.Request) error {
+	}, Rule{Public: true, Why: "it says what there is, not what is in it"}, func(w http.ResponseWriter, r *http.Request) error {
 		doc, err := s.api.OpenAPI().MarshalJSON()
 		if err != nil {
 			return err
 		}
-		w.Header().Set("Content-Type", "application/vnd.oai.openapi+json;version=3.1")
-		_, err = w.Write(doc)
-		return err
+		return writeTagged(w, r, "application/vnd.oai.openapi+json;version=3.1", doc)
 	})
 }
 

@@ -61,10 +61,13 @@ type Server struct {
 	api       huma.API
 	clients   *limiter
 	strangers *limiter
+	answers   *answers
 	draining  chan struct{}
 	server    *http.Server
 	addr      string
 	ended     chan error
+
+	headerWait time.Duration // for a request's head to come
 }
 
 // New makes a server with the operations that every broker has. Add the others
@@ -75,7 +78,9 @@ func New(o Options) *Server {
 		config: o.Config, guard: o.Guard, log: o.Log, view: o.View, metrics: newMetrics(),
 		clients:   newLimiter(o.Config.RatePerSecond, o.Config.Burst, 10_000),
 		strangers: newLimiter(10*o.Config.RatePerSecond, 10*o.Config.Burst, 10_000), // many clients may stand behind one address
+		answers:   newAnswers(o.Config.BodyBytes),
 		draining:  make(chan struct{}), ended: make(chan error, 1),
+		headerWait: 5 * time.Second,
 	}
 	s.gate = &gate{server: s, mux: http.NewServeMux(), rules: map[string]Rule{}}
 	config := huma.DefaultConfig("Datafordeler", o.Version)
@@ -96,7 +101,7 @@ func (s *Server) API() huma.API { return s.api }
 
 // Collectors are for main to register.
 func (s *Server) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.metrics.Requests, s.metrics.Seconds, s.metrics.InFlight}
+	return []prometheus.Collector{s.metrics.Requests, s.metrics.Seconds, s.metrics.InFlight, s.answers.outcomes}
 }
 
 // Draining closes when the server is about to stop: whoever waits for news answers
@@ -132,7 +137,7 @@ func (s *Server) Start() error {
 	}
 	s.server = &http.Server{
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: s.headerWait,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

@@ -23,8 +23,6 @@ func (s *Server) RegisterTopics(describe func(broker.OrgNumber) ([]byte, error))
 		if err != nil {
 			return err
 		}
-		w.Header().Set("Content-Type", "application/vnd.aai.asyncapi+json;version=3.1.0")
-		_, err = w.Write(doc)
-		return err
+		return writeTagged(w, r, "application/vnd.aai.asyncapi+json;version=3.1.0", doc)
 	})
 }

@@ -20,6 +20,8 @@ type doors struct {
 	broker *flow.Broker
 	server *web.Server        // nil where api.listen is ""
 	guard  *access.Gatekeeper // likewise
+	log    *deliveries        // what feeds and webhooks hand over; likewise
+	orders *commandAPI        // what changes the registry; likewise
 	read   *store.Store       // the read model that questions are asked of; nil where there is none
 
 	more []prometheus.Collector
@@ -42,8 +44,10 @@ func (n *node) newDoors(b *flow.Broker, book *book, lists *kafkaAccess) (*doors,
 	}
 	d.server = web.New(web.Options{Config: n.cfg.API, Guard: d.guard, Log: n.log, Version: version(), View: n.control.View})
 	d.server.RegisterTopics(n.describeTopics)
+	d.server.RegisterDescriptions(&describer{control: n.control})
 	d.server.RegisterKafkaCredentials(&kafkaCredentials{lists, n.cfg.Config})
-	for _, add := range []func() ([]prometheus.Collector, func(), error){d.addFeeds, d.addPublishing} {
+	for _, add := range []func() ([]prometheus.Collector, func(), error){d.addFeeds, d.addWebhooks, d.addPublishing, d.addLookups,
+		func() ([]prometheus.Collector, func(), error) { return d.addCommands(lists) }} {
 		more, end, err := add()
 		if err != nil {
 			d.close()
@@ -84,7 +88,7 @@ func (d *doors) close() {
 	if err := d.server.Close(); err != nil {
 		d.node.log.Warn("closing the HTTP API", "err", err)
 	}
-	for _, end := range d.ends {
+	for _, end := range slices.Backward(d.ends) { // the last first: webhooks read what feeds opened
 		end()
 	}
 	d.guard.Close()

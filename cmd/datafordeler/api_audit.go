@@ -27,7 +27,10 @@ func (d *doors) registerAudit(ctx context.Context, b *book) error {
 	if d.read, err = store.Open(ctx, o.DSN); err != nil {
 		return err
 	}
-	d.server.RegisterAudit(&audit.Desk{Store: d.read, Control: d.node.control, Ledger: &ledgerDoor{d.node, b}, Subjects: d.node, Embedded: d.node.engine.Embedded()})
+	desk := &audit.Desk{Store: d.read, Control: d.node.control, Ledger: &ledgerDoor{d.node, b}, Subjects: d.node, Embedded: d.node.engine.Embedded()}
+	d.server.RegisterAudit(desk)
+	d.server.RegisterDeviations(d.orders, desk)
+	d.server.RegisterObligations(d.orders, desk)
 	return nil
 }
 

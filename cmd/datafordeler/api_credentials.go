@@ -39,7 +39,7 @@ func of(c registry.Credential, r access.Resource) bool {
 
 // Issue records the credential, gives it its secret, and lets it in: in this order,
 // so that there is no login with Kafka of which the registry does not know.
-func (k *kafkaCredentials) Issue(ctx context.Context, c access.Caller, r access.Resource, replaces string, overlap time.Duration) (web.IssuedKafkaCredential, error) {
+func (k *kafkaCredentials) Issue(ctx context.Context, c access.Caller, r access.Resource, o web.KafkaCredentialOrder) (web.IssuedKafkaCredential, error) {
 	var none web.IssuedKafkaCredential
 	if k.kafkaAccess == nil {
 		return none, errNoLogins
@@ -56,21 +56,13 @@ func (k *kafkaCredentials) Issue(ctx context.Context, c access.Caller, r access.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialPatience)
 	defer cancel()
 	name, secret := kafka.NewCredential(string(c.Acting()))
+	if o.Once != [32]byte{} {
+		name = kafka.CredentialName(string(c.Acting()), o.Once)
+	}
 	credential := registry.Credential{ID: name, Organisation: c.Acting(), Client: c.Client, Mailbox: r.Mailbox, Dataset: r.Dataset}
 	_, err = k.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
-		live := 0
-		for _, o := range st.Credentials() {
-			if of(o.Credential, r) && k.live(o) {
-				live++
-			}
-		}
-		if live >= mostCredentials {
-			return nil, web.NewProblem(http.StatusConflict, fmt.Sprintf("there are %d logins already, which is the most: revoke one first", live))
-		}
-		if replaces != "" {
-			if _, err := k.find(st, r, replaces); err != nil {
-				return nil, err
-			}
+		if err := k.mayIssue(st, r, name, o.Replaces); err != nil {
+			return nil, err
 		}
 		events, err := k.link(st, c, registry.IssueCredential(credential))
 		if err != nil && credential.Client != "" {
@@ -85,8 +77,8 @@ func (k *kafkaCredentials) Issue(ctx context.Context, c access.Caller, r access.
 	if err := k.lists.SetSecret(ctx, name, secret); err != nil {
 		return none, errors.Join(err, k.append(ctx, c, registry.EndCredential(name, k.now(), "it could not be given a secret")))
 	}
-	if replaces != "" {
-		if err := k.retire(ctx, c, replaces, k.now().Add(overlap), "replaced by "+name); err != nil {
+	if o.Replaces != "" {
+		if err := k.retire(ctx, c, o.Replaces, k.now().Add(o.Overlap), "replaced by "+name); err != nil {
 			return none, err
 		}
 	}
@@ -114,6 +106,44 @@ func (k *kafkaCredentials) Issue(ctx context.Context, c access.Caller, r access.
 		out.InUse, out.WhyNotNow = a.Standing == registry.Stands, a.Why
 	}
 	return out, nil
+}
+
+// mayIssue refuses an order that cannot be, or that has been carried out.
+func (k *kafkaCredentials) mayIssue(st *registry.State, r access.Resource, name, replaces string) error {
+	live := 0
+	for _, o := range st.Credentials() {
+		if o.ID == name { // by the same key: names that are drawn do not meet
+			return k.issuedBefore(o, r)
+		}
+		if of(o.Credential, r) && k.live(o) {
+			live++
+		}
+	}
+	if live >= mostCredentials {
+		return web.NewProblem(http.StatusConflict, fmt.Sprintf("there are %d logins already, which is the most: revoke one first", live))
+	}
+	if replaces != "" {
+		if _, err := k.find(st, r, replaces); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// issuedBefore is what to do about an order whose key has made a login. Its secret is
+// nowhere to be had: another instance told it, or nobody heard.
+func (k *kafkaCredentials) issuedBefore(o registry.IssuedCredential, r access.Resource) error {
+	p := web.NewProblem(http.StatusConflict, "this Idempotency-Key has made login "+o.ID+" already, and its password is told once: "+
+		"if you do not have it, revoke that login (DELETE …/kafka-credentials/"+o.ID+"), and send the order with a new key")
+	p.Type = web.KeyDone
+	switch {
+	case !of(o.Credential, r):
+		p = web.NewProblem(http.StatusUnprocessableEntity, "this Idempotency-Key has made a login for something else: send a new key with what is new")
+		p.Type = web.KeyReused
+	case !k.live(o):
+		p.Detail = "this Idempotency-Key has made login " + o.ID + ", which has ended: send the order with a new key"
+	}
+	return p
 }
 
 // certificates are those that clients are told to trust.

@@ -21,16 +21,27 @@ func (d *doors) addFeeds() (more []prometheus.Collector, end func(), err error) 
 	if err := d.broker.EnsureTopics(ctx); err != nil {
 		return nil, nil, err
 	}
-	tail, err := d.node.engine.Tail(ctx, d.node.cfg.Topics().Deliveries(), kafka.TailOptions{})
+	tail, err := d.node.engine.Tail(ctx, d.node.cfg.Topics().Deliveries(), kafka.TailOptions{KeyHeader: "ce_mailbox"})
 	if err != nil {
 		return nil, nil, err
 	}
+	d.log = &deliveries{tail}
 	feeds := d.server.RegisterFeeds(web.FeedOptions{
-		Deliveries: &deliveries{tail},
+		Deliveries: d.log,
 		Door:       &doorkeeper{d.broker.Doorkeeper()},
 		Mailbox:    d.node.mailbox,
+		Frozen:     d.node.frozenMailbox,
 	})
 	return feeds.Collectors(), tail.Close, nil
+}
+
+func (n *node) frozenMailbox(m broker.MailboxID) (why string) {
+	n.control.View(func(st *registry.State) {
+		for _, f := range st.FrozenBy(registry.FreezeMailbox, string(m)) {
+			why = f.Why
+		}
+	})
+	return why
 }
 
 func (n *node) mailbox(m broker.MailboxID) (found *broker.Mailbox) {
@@ -47,56 +58,24 @@ func (l *deliveries) Partition(m broker.MailboxID) int32 {
 	return broker.Bucket(m, l.tail.Partitions())
 }
 
-const (
-	feedScan  = 20_000 // records of other mailboxes that one request passes over
-	feedBatch = 500
-)
-
 // Read picks one mailbox's deliveries out of its bucket.
 func (l *deliveries) Read(ctx context.Context, m broker.MailboxID, from int64, most, bytes int, wait time.Duration) (ds []web.Delivery, next int64, more bool, err error) {
-	partition, until := l.Partition(m), time.Now().Add(wait)
-	next = from
-	for scanned := 0; scanned < feedScan; {
-		patience := time.Duration(0)
-		if len(ds) == 0 {
-			patience = max(0, time.Until(until))
-		}
-		records, at, err := l.tail.Read(ctx, partition, next, feedBatch, patience)
-		if err != nil {
-			if len(ds) > 0 && ctx.Err() == nil {
-				return ds, next, true, nil // what comes next fails next time
-			}
-			return nil, next, false, offsetError(err)
-		}
-		for _, r := range records {
-			if len(ds) >= most || len(ds) > 0 && bytes < len(r.Value) {
-				return ds, next, true, nil
-			}
-			next = r.Offset + 1
-			whose := ""
-			for i := range r.Headers {
-				if r.Headers[i].Key == "ce_mailbox" {
-					whose = string(r.Headers[i].Value)
-					break
-				}
-			}
-			if whose != string(m) {
-				continue
-			}
-			d := web.Delivery{Offset: r.Offset, Value: r.Value, Headers: make([]web.Header, len(r.Headers))}
-			for i := range r.Headers {
-				d.Headers[i] = web.Header(r.Headers[i])
-			}
-			ds = append(ds, d)
-			bytes -= len(r.Value)
-		}
-		next = at
-		if len(records) == 0 && (len(ds) > 0 || time.Until(until) <= 0) {
-			return ds, next, false, nil
-		}
-		scanned += len(records)
+	records, next, more, err := l.tail.ReadKey(ctx, l.Partition(m), string(m), from, most, bytes, wait)
+	if err != nil {
+		return nil, next, false, offsetError(err)
 	}
-	return ds, next, true, nil
+	if len(records) == 0 {
+		return nil, next, more, nil
+	}
+	ds = make([]web.Delivery, len(records))
+	for i, r := range records {
+		d := web.Delivery{Offset: r.Offset, Value: r.Value, Headers: make([]web.Header, len(r.Headers))}
+		for k := range r.Headers {
+			d.Headers[k] = web.Header(r.Headers[k])
+		}
+		ds[i] = d
+	}
+	return ds, next, more, nil
 }
 
 // offsetError is the log's word for what a cursor asks too much of.
@@ -126,15 +105,13 @@ func (k *doorkeeper) Admit(ctx context.Context, m broker.MailboxID, ds []web.Del
 		held[i], decisions[i] = heldOf(&ds[i])
 		held[i].Mailbox = m
 	}
-	outcomes, err := k.keeper.Judge(ctx, held)
+	outcomes, err := k.keeper.Admit(ctx, held, decisions)
 	if err != nil {
-		return nil, err
+		return nil, heldBack(err)
 	}
 	permits := make([]bool, len(ds))
 	for i, o := range outcomes {
-		if permits[i] = o != nil && o.Permit; !permits[i] {
-			k.keeper.Withheld(&held[i], decisions[i], o, time.Now())
-		}
+		permits[i] = o != nil && o.Permit
 	}
 	return permits, nil
 }
@@ -164,6 +141,8 @@ func heldOf(d *web.Delivery) (h flow.Held, decision broker.DecisionID) {
 			default:
 				return flow.Held{}, decision
 			}
+		case deliver.DeniedHeader:
+			h.Told = string(x.Value) == "true"
 		case deliver.DoorHeader:
 			var err error
 			if h.Door, err = deliver.ReadDoor(x.Value); err != nil {

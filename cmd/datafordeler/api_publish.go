@@ -60,7 +60,7 @@ func (p *providerDoor) target(id broker.DatasetID) (*web.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &web.Target{Dataset: ds, Subject: declared.Subject.Pointer}
+	t := &web.Target{Dataset: ds, Subject: declared.Subject.Pointer, Elsewhere: declared.Endpoint != nil}
 	p.compiled[id] = compiledDataset{declared, t}
 	return t, nil
 }

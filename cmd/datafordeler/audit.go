@@ -29,6 +29,8 @@ func auditCommand() command {
        datafordeler audit coverage --dataset D [--from T] [--to T] [--json|--csv]
        datafordeler audit fields [--agreement A] [--from T] [--to T] [--json|--csv]
        datafordeler audit expiring [--days 90] [--json|--csv]
+       datafordeler audit deviations [--status S] [--dataset D] [--json|--csv]
+       datafordeler audit obligations [--status S] [--agreement A] [--json|--csv]
 
 Every decision stands in the ledger: a log whose signed heads make it impossible
 to change, drop or add one unseen.
@@ -40,7 +42,8 @@ and the exit code is 1. With --strict it is 1 also for what is no fault: entries
 that are labelled as overlapping or skipping, entries and decisions that no head
 covers yet, newest heads with too few witnesses. It says which.
 prove writes a proof of one decision, a few kilobytes, which check verifies with
-nothing but the ledger's public key.
+nothing but the ledger's public key. By the record's place it is the stream's
+decision; those of lookups, of backfills and at doors are found by --decision.
 explain tells one decision in words: what was answered and why, on which law and
 agreement, who answers for it, under which policy, which fields left, and whether
 it stands under a signed head. All of it as it was when it was decided.
@@ -53,6 +56,7 @@ they say by how many records.
 search finds decisions, the newest first (--oldest: the oldest), by
   --dataset D --partition P --offset O        the record, all three together
   --event H, --decision ID, --delivery ID     as --json prints them
+  --request ID                                all that one lookup was answered
   --subscription S, --agreement A, --basis B, --package ID[@VERSION]
   --consumer N, --provider N, --supplier N    organisation numbers
   --outcome permit|deny, --reason CODE, --shielded only|without
@@ -66,11 +70,18 @@ without the identifier. What follows the first 1000 comes with --cursor, and is
 logged again.
 coverage accounts for every record: published = rejected + repeated + out of every
 scope + in some scope, and decisions = permits + denials, for each partition. The
-exit code is 1 where it does not balance.
+exit code is 1 where it does not balance. Decisions of the kinds backfill, lookup
+and door lie scattered, and are counted beside: decisions = permits + denials.
 fields sets what was agreed against what was delivered, for each agreement and
 version of its rights package; 1 where something was delivered and not agreed.
 expiring lists what ends or is due for review: agreements, legal bases, rights
 packages, delegations; and how many consents, by consumer, dataset and purpose.
+deviations lists what receivers said was wrong with what they were delivered, the
+last changed first: --status is open (reported, received or confirmed), corrected,
+refused or withdrawn. Receivers report and providers answer over HTTP.
+obligations lists what withdrawn consents lay on those who had received by them, the
+oldest first, and the receipts that they gave: --status is open (without a receipt),
+overdue (of these, those whose time is up) or receipted. Receivers answer over HTTP.
 
 At a URL:
   --token-file FILE    the access token of an auditor; read again for each request
@@ -97,6 +108,8 @@ Examples:
   datafordeler audit coverage --data data --dataset inntekt --from 2026-11-01 --to 2026-12-01
   datafordeler audit fields --data data --json
   datafordeler audit expiring --data data --days 30
+  datafordeler audit deviations --data data --status open
+  datafordeler audit obligations --data data --status overdue
 
 Exit codes: 0 all is well, 1 a fault, nothing found or --strict not content, 2 flags.
 `,
@@ -107,6 +120,7 @@ Exit codes: 0 all is well, 1 a fault, nothing found or --strict not content, 2 f
 var auditVerbs = []verb{
 	{"verify", auditVerify}, {"prove", auditProve}, {"check", auditCheck}, {"explain", auditExplain}, {"export", auditExport}, {"status", auditStatus},
 	{"search", auditSearch}, {"subject", auditSubject}, {"coverage", auditCoverage}, {"fields", auditFields}, {"expiring", auditExpiring},
+	{"deviations", auditDeviations}, {"obligations", auditObligations},
 }
 
 // verb is the second word of a command.

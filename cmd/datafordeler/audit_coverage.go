@@ -29,7 +29,11 @@ func auditCoverage(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return flagFault(err)
 	}
-	if len(all) == 0 {
+	kinds, err := desk.Kinds(ctx, audit.Everything(), broker.DatasetID(*dataset), span.begin, span.end)
+	if err != nil {
+		return flagFault(err)
+	}
+	if len(all) == 0 && len(kinds) == 0 {
 		return fmt.Errorf("no record of %s was decided on in that time, so there is nothing to account for", *dataset)
 	}
 	var wrong int
@@ -40,17 +44,32 @@ func auditCoverage(ctx context.Context, std stdio, args []string) error {
 		}
 		sum.Add(&all[i])
 	}
-	err = printAs(form, std, all, audit.CoverageColumns, oneRow((*audit.Coverage).Row), func(w io.Writer) error {
+	// Of a partition by the stream, or of a kind of single decisions.
+	type account interface{ Row() []string }
+	rows := make([]account, 0, len(all)+len(kinds))
+	for i := range all {
+		rows = append(rows, &all[i])
+	}
+	for i := range kinds {
+		rows = append(rows, &kinds[i])
+		if !kinds[i].Balanced {
+			wrong++
+		}
+	}
+	err = printAs(form, std, rows, audit.CoverageColumns, oneRow(func(a *account) []string { return (*a).Row() }), func(w io.Writer) error {
 		for i := range all {
 			printCoverage(w, &all[i], fmt.Sprintf("%s/%d", all[i].Dataset, all[i].Partition))
 		}
 		if len(all) > 1 {
 			printCoverage(w, &sum, "all of it")
 		}
+		for i := range kinds {
+			printKind(w, &kinds[i])
+		}
 		return nil
 	})
 	if err == nil && wrong > 0 {
-		return fmt.Errorf("%d of %d partitions do not balance", wrong, len(all))
+		return fmt.Errorf("%d of %d accounts do not balance", wrong, len(rows))
 	}
 	return err
 }
@@ -61,6 +80,14 @@ func sign(equal bool) string {
 		return "="
 	}
 	return "≠"
+}
+
+func printKind(w io.Writer, k *audit.KindCoverage) {
+	fmt.Fprintf(w, "%s, %s\n  %s decisions %s %s permits + %s denials", k.Dataset, k.Kind, thousands(k.Decisions), sign(k.Decisions == k.Permits+k.Denials), thousands(k.Permits), thousands(k.Denials))
+	if k.Nowhere > 0 {
+		fmt.Fprintf(w, "; %s lookups on what does not lie in the log", thousands(k.Nowhere))
+	}
+	fmt.Fprintln(w)
 }
 
 func printCoverage(w io.Writer, c *audit.Coverage, name string) {

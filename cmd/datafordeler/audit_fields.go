@@ -49,7 +49,16 @@ func auditFields(ctx context.Context, std stdio, args []string) error {
 
 func printFields(w io.Writer, r *audit.Fields) {
 	fmt.Fprintf(w, "%s  %s, %s@%d: %s deliveries, %d fields agreed\n", r.Agreement, r.Consumer, r.Package.ID, r.Package.Version, thousands(r.Deliveries), len(r.Agreed))
+	if r.Notices > 0 {
+		fmt.Fprintf(w, "  of the deliveries, %s told of a correction or retraction, without data\n", thousands(r.Notices))
+	}
+	if r.Lookups > 0 || r.Backfills > 0 || r.Nothing > 0 {
+		fmt.Fprintf(w, "  of the deliveries, %s by lookup and %s by backfill; %s permitted lookups found nothing\n", thousands(r.Lookups), thousands(r.Backfills), thousands(r.Nothing))
+	}
 	for _, s := range r.Sets {
+		if len(s.Fields) == 0 && !s.Shielded {
+			continue // the notices
+		}
 		shielded := ""
 		if s.Shielded {
 			shielded = ", shielded"

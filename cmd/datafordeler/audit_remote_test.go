@@ -93,13 +93,29 @@ func (s *shelf) fill(t testing.TB, entries, fork int) {
 	first, _ := control.End()
 	put(first, event)
 	var b ledger.Builder
+	next := int64(0)
 	for i := range entries - 1 {
-		h := ledger.Head{Kind: "stream", Dataset: "inntekt", TopicID: broker.Digest{1}, First: int64(i), Last: int64(i), Records: 1, Policy: "p", Revision: 1, Time: time.Unix(1_800_000_000, 0)}
-		lines := [][]byte{bytes.Clone(b.Begin(&h, ledger.Place{Offset: int64(i)}, [32]byte{1}))}
+		h := ledger.Head{Kind: "stream", Dataset: "inntekt", TopicID: broker.Digest{1}, First: next, Last: next, Records: 1, Policy: "p", Revision: 1, Time: time.Unix(1_800_000_000, 0)}
+		var lines [][]byte
+		kind := broker.StreamDecision
+		if i%10 >= 5 && i%10 <= 7 { // of ten entries one is of each other kind
+			kind = broker.BackfillDecision + broker.DecisionKind(i%10-5)
+		}
+		if kind == broker.StreamDecision {
+			lines = append(lines, bytes.Clone(b.Begin(&h, ledger.Place{Offset: int64(i)}, [32]byte{1})))
+			next++
+		} else {
+			one := ledger.SinglesHead{Kind: kind, Decisions: 2, Policy: "p", Revision: 1, Time: h.Time}
+			lines = append(lines, bytes.Clone(b.BeginSingles(&one, ledger.Place{Offset: int64(i)}, [32]byte{1})))
+		}
 		for _, sub := range s.subs {
-			d := broker.Decision{Kind: broker.StreamDecision, Position: broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Offset: int64(i)}, Subscription: sub,
+			d := broker.Decision{Kind: kind, Position: broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Offset: h.First}, Subscription: sub,
 				PolicyDigest: "p", Revision: 1, Time: h.Time, Event: broker.Digest{byte(i), 1}}
 			d.ID = broker.NewDecisionID(d.Kind, d.Position.TopicID, 0, d.Position.Offset, sub)
+			if kind == broker.LookupDecision {
+				d.Request = broker.Digest{byte(i), 2}
+				d.ID = broker.NewLookupID(d.Request, d.Event, &d.Position, sub)
+			}
 			d.Outcome.Reasons = []broker.Reason{"no_open_case"}
 			if i+1 >= fork {
 				d.Outcome.Reasons = []broker.Reason{"expired"}
@@ -184,6 +200,29 @@ func verifyShelf(t testing.TB, url string, args ...string) (verification, string
 	return v, says.String(), err
 }
 
+// Who verifies a ledger of all kinds is told how many of each there are; of the
+// stream's alone nothing more than ever.
+func TestReportCountsByKind(t *testing.T) {
+	s := newShelf(t)
+	for entries, want := range map[int]string{
+		5:  "",
+		30: "\n58 decisions = 40 by the stream (0 permits) + 6 in backfills (0 permits) + 6 on lookups (0 permits) + 6 at the door (0 permits) + 0 of notices (0 permits)\n",
+	} {
+		s.fill(t, entries, 1000)
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte("good\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, says bytes.Buffer
+		if err := auditVerify(t.Context(), stdio{strings.NewReader(""), &out, &says}, []string{serveShelf(t, s, nil), "--token-file", token, "--key", s.vkey}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), want) || (want == "") == strings.Contains(out.String(), "by the stream") {
+			t.Errorf("%d entries: want %q in\n%s", entries, want, out.String())
+		}
+	}
+}
+
 // An honest broker is found honest, from the beginning and from where the last run
 // ended; also where connections break all the time.
 func TestVerifyURL(t *testing.T) {
@@ -195,6 +234,9 @@ func TestVerifyURL(t *testing.T) {
 		v, _, err := verifyShelf(t, url, "--key", s.vkey)
 		if err != nil || !v.OK || v.Entries != 30 || v.Decisions != 58 || v.Covered != 30 || v.Uncovered != 0 {
 			t.Fatalf("%s: %v %+v", name, err, v)
+		}
+		if v.Kinds["stream"].Decisions != 40 || v.Kinds["backfill"].Decisions != 6 || v.Kinds["lookup"].Decisions != 6 || v.Kinds["door"].Decisions != 6 {
+			t.Errorf("%s: by kind %+v", name, v.Kinds)
 		}
 	}
 	url := serveShelf(t, s, nil)

@@ -16,7 +16,7 @@ func declareFilters(fs *flag.FlagSet) *audit.Filters {
 	f := &audit.Filters{}
 	for name, to := range map[string]*string{
 		"dataset": &f.Dataset, "subscription": &f.Subscription, "agreement": &f.Agreement, "basis": &f.Basis, "package": &f.Package,
-		"consumer": &f.Consumer, "provider": &f.Provider, "supplier": &f.Supplier, "decision": &f.Decision, "delivery": &f.Delivery, "event": &f.Event,
+		"consumer": &f.Consumer, "provider": &f.Provider, "supplier": &f.Supplier, "decision": &f.Decision, "delivery": &f.Delivery, "event": &f.Event, "request": &f.Request,
 		"outcome": &f.Outcome, "reason": &f.Reason, "shielded": &f.Shielded, "kind": &f.Kind, "period": &f.Period, "cursor": &f.Cursor,
 	} {
 		fs.StringVar(to, name, "", "")
@@ -62,8 +62,8 @@ func printHits(std stdio, f *form, page store.Page) error {
 		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 		for i := range page.Hits {
 			d := &page.Hits[i].Decision
-			fmt.Fprintf(t, "%s\t%s/%d@%d\t%s\t%s\t%s\t%s\n", d.Time.UTC().Format(time.RFC3339), d.Position.Dataset, d.Position.Partition,
-				d.Position.Offset, audit.OutcomeWord(d), page.Hits[i].Parties.Consumer, d.Subscription, because(d))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s%s\n", d.Time.UTC().Format(time.RFC3339), placeOf(d), audit.OutcomeWord(d), page.Hits[i].Parties.Consumer,
+				d.Subscription, because(d), kindOf(d))
 		}
 		return t.Flush()
 	}); err != nil {

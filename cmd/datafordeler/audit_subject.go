@@ -76,12 +76,12 @@ func (n *node) Pseudonyms(kind broker.SubjectKind, id string, now time.Time) ([]
 		}
 		return nil, nil, &audit.SubjectError{Why: why}
 	}
-	return n.pseudonyms(n.ring.Subject(kind, ids[0]), now)
+	return n.PseudonymsOf(n.ring.Subject(kind, ids[0]), now)
 }
 
-// pseudonyms are a subject's in every month until now whose key stands; the months
+// PseudonymsOf are a subject's in every month until now whose key stands; the months
 // whose keys were destroyed are named.
-func (n *node) pseudonyms(subject broker.SubjectKey, now time.Time) (all []broker.Pseudonym, destroyed []string, err error) {
+func (n *node) PseudonymsOf(subject broker.SubjectKey, now time.Time) (all []broker.Pseudonym, destroyed []string, err error) {
 	info, err := keys.Inspect(n.keystore())
 	if err != nil {
 		return nil, nil, err

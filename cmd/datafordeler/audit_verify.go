@@ -154,6 +154,7 @@ type verification struct {
 	Entries    int64           `json:"entries"`
 	Decisions  int64           `json:"decisions"`
 	Permits    int64           `json:"permits"`
+	Kinds      map[string]kind `json:"kinds"` // decisions and permits by kind
 	Records    int64           `json:"records"`
 	OutOfScope int64           `json:"out_of_scope"`
 	Repeated   int64           `json:"repeated"`
@@ -172,6 +173,12 @@ type verification struct {
 	Seconds    float64         `json:"seconds"`
 }
 
+// kind is how many decisions of one kind there are.
+type kind struct {
+	Decisions int64 `json:"decisions"`
+	Permits   int64 `json:"permits"`
+}
+
 // keyFrom says whose word the key rests on: of those who ask, or of what is checked.
 func keyFrom(own bool, what string) string {
 	if own {
@@ -185,6 +192,10 @@ func verified(r *ledger.Report, p *ledger.Policy, own bool, took time.Duration) 
 		Records: r.Records, OutOfScope: r.OutOfScope, Repeated: r.Repeated, Rejected: r.Rejected, Revision: r.Revision, Heads: r.Checkpoints,
 		Covered: r.Counted.Size, Cosigners: names(r.CountedCosigners), Need: p.Need, Uncovered: r.Uncovered, Overlaps: r.OverlapCount, Skips: r.SkipCount, Refused: r.ControlRefused,
 		Seconds: took.Seconds()}
+	v.Kinds = map[string]kind{}
+	for k := broker.StreamDecision; k <= broker.LastDecision; k++ {
+		v.Kinds[k.String()] = kind(r.Kinds[k])
+	}
 	if r.Fault != nil {
 		v.Fault, v.Where = string(r.Fault.Name()), r.Fault.Error()
 	}
@@ -204,6 +215,14 @@ func printReport(w io.Writer, r *ledger.Report, p *ledger.Policy, own bool, took
 		thousands(r.Decisions), thousands(r.Permits), thousands(r.ControlEvents+r.ControlLosers+r.ControlRefused), thousands(r.Checkpoints), took.Seconds())
 	fmt.Fprintf(w, "%s records = %s out of every scope + %s repeated + %s rejected + %s decided on\n", thousands(r.Records), thousands(r.OutOfScope),
 		thousands(r.Repeated), thousands(r.Rejected), thousands(r.Records-r.OutOfScope-r.Repeated-r.Rejected))
+	if r.Singles > 0 {
+		words := map[broker.DecisionKind]string{broker.StreamDecision: "by the stream", broker.BackfillDecision: "in backfills", broker.LookupDecision: "on lookups", broker.DoorDecision: "at the door", broker.NoticeDecision: "of notices"}
+		var parts []string
+		for k := broker.StreamDecision; k <= broker.LastDecision; k++ {
+			parts = append(parts, fmt.Sprintf("%s %s (%s permits)", thousands(r.Kinds[k].Decisions), words[k], thousands(r.Kinds[k].Permits)))
+		}
+		fmt.Fprintf(w, "%s decisions = %s\n", thousands(r.Decisions), strings.Join(parts, " + "))
+	}
 	for _, l := range r.Overlaps {
 		fmt.Fprintf(w, "labelled: %s, %d records decided twice from offset %d on, after an unclean stop (entry %d)\n", l.Where, l.Amount, l.First, l.Entry)
 	}
@@ -403,8 +422,7 @@ func auditCheck(_ context.Context, std stdio, args []string) error {
 		fmt.Fprintf(std.out, "Cosigned by %s.\n", strings.Join(names(checked.Cosigners), ", "))
 	}
 	if d := checked.Decision; d != nil {
-		fmt.Fprintf(std.out, "%s  %s/%d@%d  %s  %s  %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition, d.Position.Offset,
-			audit.OutcomeWord(d), d.Subscription, because(d))
+		fmt.Fprintf(std.out, "%s  %s  %s  %s  %s%s\n", d.Time.Format(time.RFC3339), placeOf(d), audit.OutcomeWord(d), d.Subscription, because(d), kindOf(d))
 	}
 	if own {
 		fmt.Fprintf(std.out, "The key is the one that the proof itself names, %s: compare it with the one that its operator gives out, or give that with --key.\n", vkeyOf(policy))

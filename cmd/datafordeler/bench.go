@@ -28,7 +28,11 @@ func benchCommand() command {
 		summary: "measure throughput, latency, decisions, growth and memory",
 		help: `Usage: datafordeler bench route   [--records N] [--ways raw,governed,naive] [flags]
        datafordeler bench latency [--rate N] [--seconds N] [flags]
+       datafordeler bench backfill [--rate N] [--seconds N] [--backfill-rate N] [flags]
        datafordeler bench ledger  [--records N] [flags]
+       datafordeler bench http    [--polls N] [--rate N] [--seconds N] [flags]
+       datafordeler bench lookups [--rate N] [--seconds N] [--records N] [flags]
+       datafordeler bench withdraw [--count N] [--rate N] [flags]
        datafordeler bench decide  [--cases N] [--seed S] [--json]
        datafordeler bench scale   [--points N,N,…] [--records N] [--json]
        datafordeler bench sizing  [--records N] [--brokers A,B] [--json]
@@ -48,10 +52,16 @@ when each record was due, whatever held it up. decide puts random cases to the
 full and to the compiled policy, which must answer alike. scale measures what a
 record costs, but for Kafka, as subscriptions that it does not concern grow.
 sizing routes records of several sizes at several fan-outs, and fits what a
-record costs a processor to them. memory routes a long stream and prints what the process holds after each part of
-it, when garbage has been collected.
+record costs a processor to them. http opens long polls, publishes, and measures
+until each delivery has come; then it asks at a constant rate, and measures from
+when each request was due: real HTTP over loopback, tokens checked by the gate, the
+clients on the same processors. backfill measures as latency does, alone and while
+a new subscription gets all that was published before it, and sees that each of
+these records was decided once. withdraw ends cases over HTTP and measures until
+each is answered as binding. memory routes a long stream and prints what the
+process holds after each part of it, when garbage has been collected.
 
-route, ledger, latency and memory:
+route, ledger, latency, backfill, withdraw and memory:
   --subscriptions N    how many are registered (1,000, and no fewer than fanout)
   --fanout F           how many of them each record is in scope of (1)
   --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
@@ -77,6 +87,22 @@ latency only:
   --seconds N          for how long (20), after --warmup N seconds (5)
   --linger D           how long the publisher gathers a batch (1ms)
   --records N          how many different payloads (20,000)
+http only:
+  --polls N            long polls that are open at once (1,000)
+  --arriving N         records a second while they wait (200)
+  --rate N             requests a second (10,000), over --connections N (64)
+  --seconds N          of each part (10)
+  --cpuprofile FILE    profile the requests
+backfill only:
+  --records N          published earlier (1,000,000)
+  --rate N             live records a second (1,000), for --seconds N (20)
+  --backfill-rate N    flow.backfill.records_per_second (5,000)
+lookups only:
+  --records N          published before (20,000)
+  --rate N             questions a second (1,000), over --connections N (64), for --seconds N (10)
+withdraw only:
+  --count N            how many cases are opened and ended (200), over HTTP, idle
+                       and while --rate N records a second are published (1,000)
 decide only:
   --cases N            how many (10,000), drawn from --seed S (1)
 scale only:
@@ -97,17 +123,20 @@ Examples:
   datafordeler bench route --records 1000000 --fanout 10 --subscriptions 3570 --json
   datafordeler bench route --brokers localhost:9092 --consent-share 0.25
   datafordeler bench latency --rate 5000 --seconds 60
+  datafordeler bench backfill --records 100000 --seconds 10
   datafordeler bench decide --cases 100000 --seed 7
   datafordeler bench scale --points 10,100000 --json
   datafordeler bench memory --records 2000000
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("which? route, ledger, latency, decide, scale, sizing or memory")
+				return usagef("which? route, ledger, latency, http, backfill, withdraw, decide, scale, sizing or memory")
 			}
 			switch args[0] {
 			case "route":
 				return benchRoute(ctx, std, args[1:])
+			case "backfill":
+				return benchBackfill(ctx, std, args[1:])
 			case "latency":
 				return benchLatency(ctx, std, args[1:])
 			case "decide":
@@ -118,12 +147,18 @@ Examples:
 				return benchSizing(ctx, std, args[1:])
 			case "ledger":
 				return benchLedger(ctx, std, args[1:])
+			case "http":
+				return benchHTTP(ctx, std, args[1:])
+			case "lookups":
+				return benchLookups(ctx, std, args[1:])
+			case "withdraw":
+				return benchWithdraw(ctx, std, args[1:])
 			case "memory":
 				return benchMemory(ctx, std, args[1:])
 			case "-h", "-help", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no bench %q: route, ledger, latency, decide, scale, sizing or memory", args[0])
+			return usagef("no bench %q: route, ledger, latency, http, lookups, backfill, withdraw, decide, scale, sizing or memory", args[0])
 		},
 	}
 }

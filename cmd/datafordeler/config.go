@@ -16,9 +16,11 @@ import (
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
+	finding "datafordeler/broker/flow/lookup"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/web"
+	"datafordeler/broker/webhook"
 )
 
 //go:generate go test -run ^TestConfigurationDoc$ -update .
@@ -40,8 +42,15 @@ type Config struct {
 	Ledger evidence.Config `yaml:"ledger"`
 	// Store is the read model: every decision in tables, to be searched.
 	Store Store `yaml:"store"`
+	// Positions is the index of where the records on a subject lie.
+	Positions Positions `yaml:"positions"`
 	// API is the HTTP API: to publish, receive, look up and audit.
 	API web.Config `yaml:"api"`
+	// Lookups says whose own endpoints lookups may go to.
+	Lookups finding.Config `yaml:"lookups"`
+	// Webhooks steers how deliveries are sent to endpoints. Instances with an HTTP API
+	// send them.
+	Webhooks webhook.Config `yaml:"webhooks"`
 	// Access says whose tokens count at the doors, and for how long.
 	Access access.Config `yaml:"access"`
 	// HTTP is where /metrics, /healthz and /readyz are served.
@@ -88,6 +97,19 @@ type Store struct {
 	DSN string `yaml:"dsn"`
 }
 
+// Positions is the index of where the records on a subject lie in the source log.
+// Lookups, and deliveries to cases that open late, ask it.
+type Positions struct {
+	// Path of its file. Left empty, it is the data directory's name with
+	// .positions.db after it, beside that; for Apache Kafka it is
+	// datafordeler.positions.db. "off" turns it off, and with it what asks it. Each
+	// instance has one of its own, on its own disk: about 0.1 kB for each record that
+	// the source log keeps, and a part of a processor to fill it. It holds keyed
+	// hashes and offsets, no identifier. It is disposable: delete it while the
+	// instance is down, and it is made anew from the log.
+	Path string `yaml:"path"`
+}
+
 // HTTP is the address that is listened on.
 type HTTP struct {
 	// Listen is host:port; "" turns it off.
@@ -109,9 +131,11 @@ func defaultConfig() Config {
 		Flow:   flow.Defaults(),
 		Ledger: evidence.Defaults(),
 		API:    web.Defaults(),
-		Access: access.Defaults(),
-		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
-		Log:    Log{Level: "info", Format: "text"},
+
+		Webhooks: webhook.Defaults(),
+		Access:   access.Defaults(),
+		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		Log:      Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -144,7 +168,7 @@ func (c Config) Validate() error {
 	for _, part := range []struct {
 		key string
 		err error
-	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}, {"api", c.API.Validate()}, {"access", c.Access.Validate()}} {
+	}{{"intake", c.Intake.Validate()}, {"flow", c.Flow.Validate()}, {"ledger", c.Ledger.Validate()}, {"store", c.Store.Validate()}, {"api", c.API.Validate()}, {"webhooks", c.Webhooks.Validate()}, {"lookups", c.Lookups.Validate()}, {"access", c.Access.Validate()}} {
 		for _, err := range each(part.err) {
 			faults = append(faults, fmt.Errorf("%s.%w", part.key, err))
 		}

@@ -29,12 +29,14 @@ const configDoc = "../../docs/configuration.md"
 // configSources is where the structs of the configuration are declared, by the
 // import path of their package.
 var configSources = map[string]string{
-	"datafordeler/cmd/datafordeler": "config.go",
-	"datafordeler/broker/kafka":     "../../broker/kafka/config.go",
-	"datafordeler/broker/intake":    "../../broker/intake/intake.go",
-	"datafordeler/broker/flow":      "../../broker/flow/config.go",
-	"datafordeler/broker/web":       "../../broker/web/config.go",
-	"datafordeler/broker/access":    "../../broker/access/config.go",
+	"datafordeler/cmd/datafordeler":   "config.go",
+	"datafordeler/broker/kafka":       "../../broker/kafka/config.go",
+	"datafordeler/broker/intake":      "../../broker/intake/intake.go",
+	"datafordeler/broker/flow":        "../../broker/flow/config.go",
+	"datafordeler/broker/web":         "../../broker/web/config.go",
+	"datafordeler/broker/access":      "../../broker/access/config.go",
+	"datafordeler/broker/webhook":     "../../broker/webhook/config.go",
+	"datafordeler/broker/flow/lookup": "../../broker/flow/lookup/provider.go",
 
 	"datafordeler/broker/flow/evidence": "../../broker/flow/evidence/config.go",
 }
@@ -95,7 +97,7 @@ This page is made from the program's own structs: ` + "`go generate ./cmd/datafo
 
 `)
 	docs := fieldDocs(t)
-	describe(t, &b, docs, reflect.ValueOf(defaultConfig()), "")
+	document(t, &b, docs, reflect.ValueOf(defaultConfig()), "")
 	embedded := defaultConfig()
 	embedded.Data = "data"
 	for _, example := range []struct {
@@ -121,7 +123,7 @@ This page is made from the program's own structs: ` + "`go generate ./cmd/datafo
 
 // describe writes one entry for each setting: first those that stand by
 // themselves, then the groups, each under its heading.
-func describe(t *testing.T, b *bytes.Buffer, docs map[string]string, v reflect.Value, path string) {
+func document(t *testing.T, b *bytes.Buffer, docs map[string]string, v reflect.Value, path string) {
 	describeSome(t, b, docs, v, path, false)
 	describeSome(t, b, docs, v, path, true)
 }
@@ -146,11 +148,11 @@ func describeSome(t *testing.T, b *bytes.Buffer, docs map[string]string, v refle
 			}
 			if group {
 				fmt.Fprintf(b, "### `%s`\n\n%s\n\n", full, doc)
-				describe(t, b, docs, v.Field(i), full)
+				document(t, b, docs, v.Field(i), full)
 			} else {
 				fmt.Fprintf(b, "- **`%s`** (%s%s)\n  %s\n\n", full, kindWord(f.Type), defaultWord(v.Field(i)), strings.ReplaceAll(doc, "\n", "\n  "))
 				if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
-					describe(t, b, docs, reflect.New(f.Type.Elem()).Elem(), full+"[]")
+					document(t, b, docs, reflect.New(f.Type.Elem()).Elem(), full+"[]")
 				}
 			}
 		}

@@ -133,8 +133,7 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 				return err
 			}
 		} else {
-			fmt.Fprintf(out, "%s  %s/%d@%d  %-6s %-24s %s\n", d.Time.Format(time.RFC3339), d.Position.Dataset, d.Position.Partition,
-				d.Position.Offset, audit.OutcomeWord(d), d.Subscription, because(d))
+			fmt.Fprintf(out, "%s  %s  %-6s %-24s %s%s\n", d.Time.Format(time.RFC3339), placeOf(d), audit.OutcomeWord(d), d.Subscription, because(d), kindOf(d))
 		}
 		if *limit > 0 && found == *limit {
 			return errEnough
@@ -144,6 +143,10 @@ func decisions(ctx context.Context, std stdio, args []string) error {
 	fate := ""
 	if filter.dataset != "" && filter.partition >= 0 && filter.offset >= 0 {
 		err = flow.Covering(ctx, n.engine, n.cfg.Topics(), filter.dataset, int32(filter.partition), filter.offset, func(value []byte) (err error) {
+			if deliver.IsSingles(value) {
+				_, err = deliver.DecodeSingles(value, show) // which asks for the position too
+				return err
+			}
 			fate, err = lookup(value, filter.offset, show)
 			return err
 		})
@@ -183,12 +186,38 @@ func (n *node) knows(f decisionFilter) error {
 	return flagFault((&audit.Desk{Control: n.control}).Knows(f.dataset, f.subscription, f.reason))
 }
 
+// placeOf is where the record stands that was decided on.
+func placeOf(d *broker.Decision) string {
+	if d.Position.Offset == broker.Nowhere {
+		return string(d.Position.Dataset) + " (not in the log)"
+	}
+	return fmt.Sprintf("%s/%d@%d", d.Position.Dataset, d.Position.Partition, d.Position.Offset)
+}
+
+// kindOf says of what kind a decision is, where it is not the stream's.
+func kindOf(d *broker.Decision) string {
+	if d.Kind == broker.StreamDecision {
+		return ""
+	}
+	if d.Kind == broker.LookupDecision && !d.Outcome.Permit && len(d.Outcome.Bases) > 0 { // who was refused asked on some law
+		bases := make([]string, len(d.Outcome.Bases))
+		for i, b := range d.Outcome.Bases {
+			bases[i] = string(b)
+		}
+		return " (lookup, on " + strings.Join(bases, ", ") + ")"
+	}
+	return " (" + d.Kind.String() + ")"
+}
+
 // because is the short why of a decision.
 func because(d *broker.Decision) string {
 	if d.Outcome.Permit {
 		var bases []string
 		for _, b := range d.Outcome.Bases {
 			bases = append(bases, string(b))
+		}
+		if d.Kind == broker.LookupDecision && d.Event.IsZero() {
+			return fmt.Sprintf("on %s, nothing found", strings.Join(bases, ", "))
 		}
 		return fmt.Sprintf("on %s, %d fields of %s@%d", strings.Join(bases, ", "), len(d.Fields), d.Package.ID, d.Package.Version)
 	}

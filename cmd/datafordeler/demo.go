@@ -61,7 +61,7 @@ type demoRun struct {
 	people   int
 	out      io.Writer // steps
 	progress *progress
-	before   int64 // deliveries that stood in the mailboxes when it began
+	before   flow.Handed // what that stood in the mailboxes when it began
 }
 
 func runDemo(ctx context.Context, std stdio, args []string) error {
@@ -94,6 +94,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	}
 	cfg := dataConfig(dir)
 	cfg.HTTP.Listen, cfg.API.Listen, cfg.Flow.Group = *listen, *api, "datafordeler"
+	cfg.Webhooks.Loopback = true // all of it is on this machine
 	if *once {
 		cfg.HTTP.Listen, cfg.API.Listen = "", ""
 	}
@@ -129,17 +130,17 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
+	read, located := n.newFollowing(), n.newLocating()
 	d.broker = n.newBroker(book)
 	if d.before, err = d.broker.Delivered(ctx); err != nil {
 		return err
 	}
-	read := n.newFollowing()
 	doors, err := n.newDoors(d.broker, book, nil) // the embedded engine has no access lists
 	if err != nil {
 		book.ledger.Close()
 		return err
 	}
-	probes, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, slices.Concat(book.collectors(), read.collectors(), doors.collectors())...)
+	probes, err := serveHTTP(cfg.HTTP.Listen, d.broker, n.control, slices.Concat(book.collectors(), read.collectors(), located.collectors(), doors.collectors())...)
 	if err != nil {
 		book.ledger.Close()
 		return err
@@ -151,7 +152,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	}
 	defer doors.close()
 	sequencing, stopSequencing := context.WithCancel(life)
-	left, followed := book.run(sequencing), read.run(sequencing)
+	left, followed, indexed := book.run(sequencing), read.run(sequencing), located.run(sequencing)
 
 	// The broker runs beside the demonstration, and is drained when that ends.
 	running, stop := context.WithCancel(ctx)
@@ -184,6 +185,7 @@ func runDemo(ctx context.Context, std stdio, args []string) error {
 	stopSequencing()
 	runErr = errors.Join(runErr, left())
 	followed()
+	indexed()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil // the user ended it
 	}
@@ -412,13 +414,37 @@ func (d *demoRun) drain(ctx context.Context) error {
 		case <-done:
 		}
 	}()
-	if err := d.broker.Drain(draining); err != nil {
-		if cause := context.Cause(draining); cause != nil {
-			return cause
-		}
-		return err
+	err := d.broker.Drain(draining)
+	if err == nil {
+		err = d.caughtUp(draining)
 	}
-	return nil
+	if err == nil {
+		err = d.broker.Drain(draining) // and counted
+	}
+	if cause := context.Cause(draining); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// caughtUp waits for what cases and consents bring of what was published before them.
+func (d *demoRun) caughtUp(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left, err := flow.BackfillLeft(ctx, d.node.engine, d.node.cfg.Topics(), d.node.cfg.Flow.Group, d.node.control)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(left, func(p flow.BackfillProgress) bool { return !p.Done() }) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // thousands groups digits.

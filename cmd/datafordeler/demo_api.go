@@ -56,5 +56,8 @@ demonstration's own, which lets you be any organisation. Oslo is 958935420:
   TOKEN=$(datafordeler token --issuer %[1]s --client 958935420-demo --scope datafordeler:receive)
   curl -H "Authorization: Bearer $TOKEN" http://%[2]s/whoami
   curl -H "Authorization: Bearer $TOKEN" "http://%[2]s/feeds/oslo-sosialhjelp?limit=2"
+To look up one of those that stand there, whose number is read from standard input:
+  datafordeler token --issuer %[1]s --client 958935420-demo --scope datafordeler:lookup --out token.txt
+  datafordeler lookup --url http://%[2]s --token-file token.txt --subscription oslo-sosialhjelp,oslo-eiendomsskatt
 `, d.issuer.Maskinporten(), api)
 }

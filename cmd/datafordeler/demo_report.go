@@ -26,6 +26,7 @@ type demoResult struct {
 	Permitted     int64                          `json:"permitted"`
 	Denied        map[broker.Reason]int64        `json:"denied"`
 	Delivered     int64                          `json:"delivered"` // read back from the mailboxes
+	Notices       int64                          `json:"-"`         // likewise: of corrections and retractions whose data was denied
 	Subscriptions []demoSubscription             `json:"subscriptions"`
 	Seconds       float64                        `json:"seconds"`
 }
@@ -49,7 +50,7 @@ func (d *demoRun) report(ctx context.Context, w io.Writer, asJSON bool, seconds 
 	}
 	r := demoResult{
 		Published: d.progress.count.Load(), Rejected: t.Rejected, Repeated: t.Repeated, OutOfScope: t.OutOfScope,
-		Decisions: t.Decisions, Permitted: t.Permitted, Denied: t.Denied, Delivered: delivered - d.before, Seconds: seconds,
+		Decisions: t.Decisions, Permitted: t.Permitted, Denied: t.Denied, Delivered: delivered.Deliveries - d.before.Deliveries, Notices: delivered.Notices - d.before.Notices, Seconds: seconds,
 	}
 	totals := map[broker.SubscriptionID]flow.SubscriptionTotals{}
 	for _, s := range t.Subscriptions {
@@ -57,6 +58,9 @@ func (d *demoRun) report(ctx context.Context, w io.Writer, asJSON bool, seconds 
 	}
 	d.node.control.View(func(st *registry.State) {
 		for _, terms := range st.AllTerms() {
+			if terms.Subscription.Mailbox == "" {
+				continue // it looks up: nothing comes by itself
+			}
 			var p *minimise.Projection
 			if p, err = minimise.Compile(terms.Package, terms.Dataset); err != nil {
 				return
@@ -96,6 +100,9 @@ func (r *demoResult) print(w io.Writer) {
 	fmt.Fprintf(w, "  rejected: %s\n", counts(r.Rejected))
 	fmt.Fprintf(w, "Decisions %s = permitted %s + denied %s; deliveries read back from the mailboxes: %s\n",
 		thousands(r.Decisions), thousands(r.Permitted), thousands(sum(r.Denied)), thousands(r.Delivered))
+	if r.Notices > 0 {
+		fmt.Fprintf(w, "Told, without data, of a correction or retraction after the right to the data had ended: %s\n", thousands(r.Notices))
+	}
 	fmt.Fprintf(w, "%.1f s\n", r.Seconds)
 }
 

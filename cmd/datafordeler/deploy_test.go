@@ -15,9 +15,12 @@ import (
 	"datafordeler/broker/access"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/evidence"
+	finding "datafordeler/broker/flow/lookup"
+	"datafordeler/broker/flow/positions"
 	"datafordeler/broker/flow/readmodel"
 	"datafordeler/broker/registry"
 	"datafordeler/broker/web"
+	"datafordeler/broker/webhook"
 	"datafordeler/policy"
 )
 
@@ -32,8 +35,8 @@ func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	metrics := map[string][]string{}
 	all := flow.New(flow.Options{Config: flow.Defaults()}).Metrics().Collectors()
-	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors(),
-		web.New(web.Options{}).Collectors(), web.New(web.Options{}).RegisterFeeds(web.FeedOptions{}).Collectors(), gatekeeper(t).Collectors(), web.New(web.Options{}).Publishing(web.Publishing{})) {
+	for _, c := range slices.Concat(all, evidence.NewMetrics(nil).Collectors(), readmodel.New(readmodel.Options{}).Collectors(), positions.New(positions.Options{}).Collectors(), flow.New(flow.Options{Config: flow.Defaults()}).Committer().Collectors(), lookupMetrics(t), flow.NewBinder(flow.Barrier{}).Collectors(),
+		web.New(web.Options{}).Collectors(), web.New(web.Options{}).RegisterFeeds(web.FeedOptions{}).Collectors(), gatekeeper(t).Collectors(), web.New(web.Options{}).Publishing(web.Publishing{}), webhook.New(webhook.Options{Config: webhook.Defaults()}).Collectors()) {
 		descs := make(chan *prometheus.Desc, 10)
 		c.Describe(descs)
 		close(descs)
@@ -46,6 +49,15 @@ func exported(t *testing.T) map[string][]string {
 		t.Fatalf("only %d metrics", len(metrics))
 	}
 	return metrics
+}
+
+func lookupMetrics(t *testing.T) []prometheus.Collector {
+	t.Helper()
+	s, err := finding.New(finding.Options{Providers: finding.NewProviders(finding.Config{}, nil, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Collectors()
 }
 
 func gatekeeper(t *testing.T) *access.Gatekeeper {
@@ -200,7 +212,7 @@ func TestAlerts(t *testing.T) {
 
 // No label may be a person or a record.
 func TestMetricLabels(t *testing.T) {
-	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status", "issuer", "way"}
+	allowed := []string{"dataset", "partition", "subscription", "agreement", "outcome", "reason", "form", "witness", "operation", "status", "issuer", "way", "kind", "source", "state"}
 	for name, labels := range exported(t) {
 		for _, l := range labels {
 			if !slices.Contains(allowed, l) {

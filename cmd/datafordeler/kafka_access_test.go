@@ -82,7 +82,9 @@ func newSecured(t *testing.T) *secured {
 	c.Brokers, c.SourcePartitions, c.DeliveryBuckets = s.cluster.Brokers(), 2, 2
 	c.HTTP.Listen, c.Log.Level = "", "warn"
 	c.Keystore.Path, c.Store.DSN = filepath.Join(s.dir, "keys"), "sqlite:"+filepath.Join(s.dir, "decisions.db")
-	c.Ledger.Key = filepath.Join(s.dir, "ledger")
+	c.Ledger.Key, c.Positions.Path = filepath.Join(s.dir, "ledger"), filepath.Join(s.dir, "positions.db")
+	c.API.Listen = "127.0.0.1:0" // webhooks are sent where it is; nobody comes in
+	c.Access.Issuers = []access.Issuer{{Kind: access.Maskinporten, URL: "https://127.0.0.1:1/"}}
 	s.admin = s.config("admin.yaml", c)
 	c.Brokers = s.cluster.Clients()
 	c.SASL = kafka.SASL{Mechanism: kafka.ScramSHA512, Username: securedUser, PasswordFile: s.file("password", "of the broker\n")}
@@ -150,7 +152,7 @@ func (s *secured) open() {
 
 func (s *secured) issue(c access.Caller, r access.Resource) web.IssuedKafkaCredential {
 	s.t.Helper()
-	login, err := s.logins.Issue(s.ctx, c, r, "", 0)
+	login, err := s.logins.Issue(s.ctx, c, r, web.KafkaCredentialOrder{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -239,6 +241,7 @@ func TestKafkaAccess(t *testing.T) {
 		t.Errorf("arendal receives for bergen: %v", err)
 	}
 	t.Run("nothing else", func(t *testing.T) { s.nothingElse(t, b, a, p) })
+	t.Run("once", s.once)
 	t.Run("logins", func(t *testing.T) { s.rotation(t, b) })
 	t.Run("taken", func(t *testing.T) { s.taken(t, b, a, publisher, events[len(events)/2:]) })
 
@@ -253,7 +256,7 @@ func TestKafkaAccess(t *testing.T) {
 func (s *secured) rotation(t *testing.T, b web.IssuedKafkaCredential) {
 	ctx := s.ctx
 	extra := s.issue(bergen, bergens)
-	next, err := s.logins.Issue(ctx, bergen, bergens, extra.Name, time.Hour)
+	next, err := s.logins.Issue(ctx, bergen, bergens, web.KafkaCredentialOrder{Replaces: extra.Name, Overlap: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,10 +307,10 @@ func (s *secured) rotation(t *testing.T, b web.IssuedKafkaCredential) {
 		s.issue(bergen, bergens)
 	}
 	var p *web.Problem
-	if _, err := s.logins.Issue(ctx, bergen, bergens, "", 0); !errors.As(err, &p) || p.Status != 409 {
+	if _, err := s.logins.Issue(ctx, bergen, bergens, web.KafkaCredentialOrder{}); !errors.As(err, &p) || p.Status != 409 {
 		t.Errorf("one more than the most: %v", err)
 	}
-	if _, err := s.logins.Issue(ctx, arendal, bergens, "", 0); !errors.As(err, &p) || p.Status != 409 {
+	if _, err := s.logins.Issue(ctx, arendal, bergens, web.KafkaCredentialOrder{}); !errors.As(err, &p) || p.Status != 409 {
 		t.Errorf("a login for another's mailbox: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func keysDestroy(ctx context.Context, std stdio, args []string) error {
 		first, last := i.Covers()
 		return usagef("--period: the keystore has no key of %s (it covers %s to %s)", *period, first, last)
 	}
-	batches, records, err := flow.InPeriod(ctx, n.engine, n.cfg.Topics(), month)
+	batches, records, singles, err := flow.InPeriod(ctx, n.engine, n.cfg.Topics(), month)
 	if err != nil {
 		return err
 	}
@@ -75,6 +75,9 @@ func keysDestroy(ctx context.Context, std stdio, args []string) error {
   none of that month's decisions can be computed again by replay;
   it cannot be undone, by anybody.
 `, *period, records, batches)
+	if singles > 0 {
+		fmt.Fprintf(std.out, "  So it is with %d decisions of that month in backfills, on lookups and at doors.\n", singles)
+	}
 	if soon := n.stillNeeded(month, now); soon != "" {
 		if !*force {
 			if *dry {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"datafordeler/broker"
@@ -24,6 +25,9 @@ type node struct {
 	engine  *kafka.Engine
 	ring    *keys.Ring // nil unless asked for
 	control *flow.Control
+	located locating // what newLocating made, for the doors
+	// outward is by what lookups reach providers; nil verifies by the system's roots.
+	outward http.RoundTripper
 
 	mode     kafka.Mode
 	life     context.Context

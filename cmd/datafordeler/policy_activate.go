@@ -73,6 +73,11 @@ func policyActivate(ctx context.Context, std stdio, args []string) error {
 	if err := testPolicy(ctx, std, bundle); err != nil {
 		return err
 	}
+	if err := n.judge(ctx, func(st *registry.State) ([]registry.Event, error) {
+		return st.Link(time.Now(), *actor, registry.ActivatePolicy(registry.Policy{Digest: bundle.Digest(), Modules: bundle.Modules}))
+	}); err != nil {
+		return fmt.Errorf("nothing was written: %w", err)
+	}
 	doubt := ""
 	if *without == "" {
 		o := replay.Options{Policy: engine, Latest: records, Sample: 3}

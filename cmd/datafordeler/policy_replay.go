@@ -147,6 +147,14 @@ func (n *node) openRegisteredKeys() (registered bool, err error) {
 	return true, nil
 }
 
+// ofKind is a subscription with the kind of decision, where it is not the stream's.
+func ofKind(s broker.SubscriptionID, kind string) string {
+	if kind == "" {
+		return string(s)
+	}
+	return string(s) + " (" + kind + ")"
+}
+
 // writeReplay is a report for a person to read.
 func (n *node) writeReplay(w io.Writer, r *replay.Report) error {
 	if r.Batches == 0 && len(r.Unchecked) == 0 && r.Faults == 0 {
@@ -161,6 +169,13 @@ func (n *node) writeReplay(w io.Writer, r *replay.Report) error {
 		fmt.Fprintf(w, " (%.1f s, %s decisions/s)", s, thousands(int64(float64(r.Decisions)/s)))
 	}
 	fmt.Fprintln(w)
+	if len(r.Singles) > 0 {
+		var kinds []string
+		for _, kind := range slices.Sorted(maps.Keys(r.Singles)) {
+			kinds = append(kinds, thousands(r.Singles[kind])+" "+kind)
+		}
+		fmt.Fprintf(w, "Of these, decisions that no range of records accounts for: %s.\n", strings.Join(kinds, ", "))
+	}
 	if r.Left > 0 {
 		fmt.Fprintf(w, "A sample: %s batches were left out.\n", thousands(r.Left))
 	}
@@ -175,7 +190,7 @@ func (n *node) writeReplay(w io.Writer, r *replay.Report) error {
 		fmt.Fprintf(w, "\n%s places came out otherwise than recorded:\n", thousands(r.Faults))
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, f := range r.FaultSamples {
-			fmt.Fprintf(tw, "%s\t%s\t%s\trecorded: %s\tcomputed: %s\tdecisions/%d@%d\n", f.Place, f.Subscription, f.What, f.Recorded, f.Computed,
+			fmt.Fprintf(tw, "%s\t%s\t%s\trecorded: %s\tcomputed: %s\tdecisions/%d@%d\n", f.Place, ofKind(f.Subscription, f.Kind), f.What, f.Recorded, f.Computed,
 				f.DecisionsPartition, f.DecisionsOffset)
 		}
 		for _, what := range slices.Sorted(maps.Keys(r.FaultsBy)) {
@@ -215,7 +230,7 @@ func (n *node) writeReplay(w io.Writer, r *replay.Report) error {
 		for _, s := range d.Samples {
 			places = append(places, s.String())
 		}
-		fmt.Fprintf(tw, "%s %s\t%s\t%s\t%s\t%s\t%s\n", d.Consumer, names[d.Consumer], d.Subscription, d.Before, after, thousands(d.Count), strings.Join(places, " "))
+		fmt.Fprintf(tw, "%s %s\t%s\t%s\t%s\t%s\t%s\n", d.Consumer, names[d.Consumer], ofKind(d.Subscription, d.Kind), d.Before, after, thousands(d.Count), strings.Join(places, " "))
 	}
 	return tw.Flush()
 }

@@ -39,9 +39,17 @@ mend the line and run the same command once more.
 
 With --data or --config, key and schema come from the registry unless given.
 ` + connectionHelp + `
+Or over HTTP, which needs a token of the provider's in place of a Kafka:
+  --url URL          of the broker's API; what it rejects is an error at once
+  --token-file FILE  the token, read anew for each request: something else renews it
+  --issuer URL       or get tokens oneself, as datafordeler token does, with the
+                     client's --client ID and --client-key FILE (and --kid NAME);
+                     a local issuer that lets everybody be anybody needs no key
+
 Examples:
   datafordeler publish --data ./data --dataset inntekt november.ndjson
   datafordeler publish --config broker.yaml --dataset inntekt --dry-run november.ndjson
+  datafordeler publish --url https://deling.example.no --token-file token --dataset inntekt november.ndjson
   ./export | datafordeler publish --brokers kafka-1:9092 --dataset inntekt --key /norskident -
 `,
 		run: publish,
@@ -69,6 +77,7 @@ func publish(ctx context.Context, std stdio, args []string) (err error) {
 	schemaFile := fs.String("schema", "", "")
 	dryRun := fs.Bool("dry-run", false, "")
 	asJSON := fs.Bool("json", false, "")
+	over := httpFlags(fs)
 	if err := parse(fs, args, 1, 1); err != nil {
 		return err
 	}
@@ -91,7 +100,14 @@ func publish(ctx context.Context, std stdio, args []string) (err error) {
 		in = f
 	}
 	// A dry run needs no Kafka, unless schema and key are to come from there.
-	if !*dryRun || *conn.brokers != "" || *conn.data != "" || *conn.config != "" {
+	if over.given() {
+		if *conn.brokers != "" || *conn.data != "" || *conn.config != "" || *conn.prefix != "" {
+			return usagef("--url and a Kafka (--brokers, --data, --config, --prefix) exclude each other")
+		}
+		if err := over.provide(&cfg); err != nil {
+			return err
+		}
+	} else if !*dryRun || *conn.brokers != "" || *conn.data != "" || *conn.config != "" {
 		l, err := conn.open(ctx, std)
 		if err != nil {
 			return err
@@ -149,6 +165,10 @@ func (l *link) provide(ctx context.Context, std stdio, cfg *providers.Config) er
 		d := state.Dataset(cfg.Dataset)
 		if d == nil {
 			unknown = unregistered(state, cfg.Dataset)
+			return
+		}
+		if d.Endpoint != nil {
+			unknown = usagef("dataset %q stays with its provider: it is declared with an endpoint, where lookups go; to publish instead, declare it without", string(d.ID))
 			return
 		}
 		if cfg.Subject == "" {

@@ -75,18 +75,27 @@ func registryCommand() command {
        datafordeler registry log [--json]
        datafordeler registry case open|end --subscription S [--from T] [--to T] --actor NAME < ids
        datafordeler registry consent give|withdraw --consumer N --dataset D --purpose P [--to T] --actor NAME < ids
+       datafordeler registry consent import --actor NAME [--wait 30s] < token
        datafordeler registry delegation withdraw --id D --actor NAME [--wait 30s]
+       datafordeler registry gaps [--at T] [--json|--csv]
 
 apply declares organisations, datasets, legal bases, rights packages, mailboxes,
-agreements, subscriptions, delegations and roles from YAML. All of it is validated
-before anything is written; a second time changes nothing. It returns when the
+agreements, subscriptions, delegations, roles, assessments and truth tables from
+YAML; and needs, frameworks, and what was done about them and about agreements
+(cosignature, invitation, accession, step). All of it is validated before anything
+is written; a second time changes nothing. It returns when the
 change binds on every running instance, or tells after --wait that it does not
 yet.
 case and consent read identifiers from standard input, one a line, and hash them
 here: they stand in no argument, log or event.
+consent import reads a consent token of Altinn's, as Maskinporten signed it, and
+records what it proves, by the issuers in the configuration; the token is not kept.
 delegation withdraw ends a supplier's leave to receive for a consumer, for good:
 the next one has a name of its own.
-KIND: organisation dataset basis package mailbox agreement subscription delegation role.
+gaps reports the open needs that no legal basis in force covers, the most asked for
+first: by how many organisations, of which sector, and what stands in the way.
+KIND: organisation dataset assessment basis package mailbox need framework agreement
+subscription delegation role truthtable, and freeze, what stands of datafordeler freeze.
 ` + placeHelp + `
 Examples:
   datafordeler registry apply -f deploy/demo --actor "kari at digdir" --dry-run --data data
@@ -95,7 +104,7 @@ Examples:
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("what? apply, get, log, case, consent or delegation")
+				return usagef("what? apply, get, log, case, consent, delegation or gaps")
 			}
 			switch verb, rest := args[0], args[1:]; verb {
 			case "apply":
@@ -107,13 +116,18 @@ Examples:
 			case "case":
 				return registrySubjects(ctx, std, "case", rest)
 			case "consent":
+				if len(rest) > 0 && rest[0] == "import" {
+					return registryConsentImport(ctx, std, rest[1:])
+				}
 				return registrySubjects(ctx, std, "consent", rest)
 			case "delegation":
 				return registryDelegation(ctx, std, rest)
+			case "gaps":
+				return registryGaps(ctx, std, rest)
 			case "-h", "--help":
 				return flag.ErrHelp
 			default:
-				return usagef("no verb%s: apply, get, log, case, consent or delegation", quoted(verb))
+				return usagef("no verb%s: apply, get, log, case, consent, delegation or gaps", quoted(verb))
 			}
 		},
 	}
@@ -203,14 +217,24 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 
 // apply plans and, unless dry, appends.
 func (n *node) apply(ctx context.Context, docs []registry.Document, actor string, dry bool) (plan *registry.Plan, rev broker.Revision, err error) {
+	if dry {
+		err = n.judge(ctx, func(st *registry.State) ([]registry.Event, error) {
+			if plan, err = registry.NewPlan(st, docs, actor, time.Now()); err != nil {
+				return nil, err
+			}
+			rev = st.Revision()
+			return plan.Events, nil
+		})
+		return plan, rev, placed(err, docs)
+	}
 	rev, err = n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
 		var err error
-		if plan, err = registry.NewPlan(st, docs, actor, time.Now()); err != nil || dry {
+		if plan, err = registry.NewPlan(st, docs, actor, time.Now()); err != nil {
 			return nil, err
 		}
 		return plan.Events, nil
 	})
-	return plan, rev, err
+	return plan, rev, placed(err, docs)
 }
 
 // reportBinding waits for a change to bind and says whether it does.
@@ -266,12 +290,18 @@ func registryGet(ctx context.Context, std stdio, args []string) error {
 	shown := 0
 	for _, v := range found {
 		doc := registry.Document{Body: v}
-		if id != "" && doc.ID() != id {
+		var name string
+		if f, ok := v.(registry.Frozen); ok {
+			name = fmt.Sprintf("%s/%s/%s", f.Kind, f.ID, f.By)
+		} else {
+			name = doc.ID()
+		}
+		if id != "" && name != id {
 			continue
 		}
 		shown++
 		if id == "" && !*asJSON {
-			fmt.Fprintln(std.out, doc.ID())
+			fmt.Fprintln(std.out, name)
 			continue
 		}
 		if err := printJSON(std.out, v, !*asJSON); err != nil {
@@ -304,8 +334,20 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 		return anys(st.Delegations()), nil
 	case registry.KindRole:
 		return anys(st.Roles()), nil
+	case registry.KindNeed:
+		return anys(st.Needs()), nil
+	case registry.KindFramework:
+		return anys(st.Frameworks()), nil
+	case registry.KindCosignature, registry.KindInvitation, registry.KindStep, registry.KindAccession:
+		return nil, usagef("%s is something that was done: see datafordeler need show, agreement show or framework report", kind)
+	case "freeze":
+		return anys(st.Freezes()), nil
+	case registry.KindAssessment:
+		return anys(st.LegalAssessments()), nil
+	case registry.KindTruthTable:
+		return anys(st.TruthTables()), nil
 	}
-	return nil, usagef("no kind%s: there are %v", quoted(string(kind)), registry.Kinds())
+	return nil, usagef("no kind%s: there are %v and freeze", quoted(string(kind)), registry.Kinds())
 }
 
 func anys[T any](s []T) []any {
@@ -350,16 +392,19 @@ func registryLog(ctx context.Context, std stdio, args []string) error {
 // eventName is what an event concerns, where its data has a name.
 func eventName(e registry.Event) string {
 	var named struct {
-		ID      any    `json:"id"`
-		Number  string `json:"number"`
-		Digest  string `json:"digest"`
-		Version int    `json:"version"`
-		Period  string `json:"period"`
+		ID     any    `json:"id"`
+		Number any    `json:"number"` // an organisation's, or a step's
+		Digest string `json:"digest"`
+		Period string `json:"period"`
+		// What was done has no name but that of what it was done to.
+		Agreement string `json:"agreement"`
+		Need      string `json:"need"`
+		Framework string `json:"framework"`
 	}
 	if json.Unmarshal(e.Data, &named) != nil {
 		return ""
 	}
-	for _, s := range []any{named.ID, named.Number, named.Digest, named.Period} {
+	for _, s := range []any{named.ID, named.Agreement, named.Need, named.Framework, named.Number, named.Digest, named.Period} {
 		if v := reflect.ValueOf(s); v.IsValid() && !v.IsZero() {
 			return fmt.Sprint(s)
 		}
@@ -370,7 +415,7 @@ func eventName(e registry.Event) string {
 // registrySubjects opens and ends cases, gives and withdraws consents.
 func registrySubjects(ctx context.Context, std stdio, what string, args []string) error {
 	if len(args) == 0 {
-		return usagef("%s what? open or end; give or withdraw", what)
+		return usagef("%s what? open or end; give, withdraw or import", what)
 	}
 	verb := args[0]
 	fs := newFlags("registry " + what)
@@ -454,50 +499,6 @@ func registrySubjects(ctx context.Context, std stdio, what string, args []string
 	}
 	fmt.Fprintf(std.out, "%d of %d changed\n", count, len(listed))
 	return n.reportBinding(ctx, std, rev, *wait)
-}
-
-// registryDelegation withdraws a supplier's leave to act. It is given by apply.
-func registryDelegation(ctx context.Context, std stdio, args []string) error {
-	if len(args) == 0 || args[0] != "withdraw" {
-		return usagef("delegation what? withdraw; give one with: datafordeler registry apply")
-	}
-	fs := newFlags("registry delegation")
-	where := placeFlags(fs)
-	id := fs.String("id", "", "")
-	actor := fs.String("actor", "", "")
-	wait := fs.Duration("wait", 30*time.Second, "")
-	if err := parse(fs, args[1:], 0, 0); err != nil {
-		return err
-	}
-	if *id == "" {
-		return usagef("--id is missing: which delegation? See: datafordeler registry get delegation")
-	}
-	if *actor == "" {
-		return usagef("--actor is missing: who decides this? It stands in the registry's log")
-	}
-	n, err := where.open(ctx, std, false)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	now, what := time.Now(), "withdrawn"
-	rev, err := n.control.Append(ctx, func(st *registry.State) ([]registry.Event, error) {
-		d := broker.DelegationID(*id)
-		if st.Delegation(d) == nil {
-			return nil, usagef("--id: no delegation%s is registered; see: datafordeler registry get delegation", quoted(*id))
-		}
-		if w, ok := st.DelegationWithdrawn(d); ok {
-			what = "was withdrawn before, " + w.At.Format(time.RFC3339)
-			return nil, nil
-		}
-		return st.Link(now, *actor, registry.WithdrawDelegation(d, now))
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(std.out, "delegation %s %s\n", *id, what)
-	unkept := n.keepKafkaAccess(ctx, std.out)
-	return errors.Join(unkept, n.reportBinding(ctx, std, rev, *wait))
 }
 
 // readIDs reads identifiers, one a line. Faults name the line, never its text.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -25,6 +26,7 @@ import (
 
 	"datafordeler/broker/keys"
 	"datafordeler/consumers/examples/kindergarten"
+	receiver "datafordeler/consumers/examples/webhook"
 	"datafordeler/providers/synthetic"
 )
 
@@ -37,6 +39,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}, "webhook-receiver": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		code := receiver.Main(ctx, os.Args[1:])
+		stop()
+		os.Exit(code)
 	}})
 }
 
@@ -59,7 +66,10 @@ func TestMain(m *testing.M) {
 //	expand FILE…           puts the environment's values for $NAME in files
 //	keystore FILE MONTHS   makes a keystore as it was made so many months ago
 //	spoil FILE             changes a byte in the middle
+//	singles DATA           writes single decisions into the log of a data directory
+//	setvar FILE NAME RE    sets NAME to what the first group of RE matches in FILE
 //	setid                  sets ID to the "id" in what the last command printed
+//	setdigest              sets DIGEST to the first "digest" in it
 //
 // THISMONTH and LASTMONTH are periods, and YEARAGO the one twelve months back.
 // DEMO is the demonstration's registry; ADDR, API, ADDR2 and ADDR3 are free addresses
@@ -119,8 +129,26 @@ func TestScripts(t *testing.T) {
 			"giant":    scriptGiant,
 			"spoil":    scriptSpoil,
 			"setid":    scriptSetID,
-			"logkey":   scriptLogKey,
-			"submit":   scriptSubmit,
+			"setdigest": func(ts *testscript.TestScript, _ bool, _ []string) {
+				m := regexp.MustCompile(`"digest": "([0-9a-f]{32})"`).FindStringSubmatch(ts.ReadFile("stdout"))
+				if m == nil {
+					ts.Fatalf("the last command printed no digest")
+				}
+				ts.Setenv("DIGEST", m[1])
+			},
+			"setvar": func(ts *testscript.TestScript, _ bool, args []string) {
+				if len(args) != 3 {
+					ts.Fatalf("usage: setvar FILE NAME REGEXP")
+				}
+				m := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[0]))
+				if m == nil {
+					ts.Fatalf("%s has nothing like %s", args[0], args[2])
+				}
+				ts.Setenv(args[1], m[1])
+			},
+			"logkey":  scriptLogKey,
+			"submit":  scriptSubmit,
+			"singles": scriptSingles,
 			"term": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for _, c := range ts.BackgroundCmds() {
 					ts.Check(c.Process.Signal(syscall.SIGTERM))
@@ -157,12 +185,18 @@ func scriptSpoil(ts *testscript.TestScript, _ bool, args []string) {
 
 var idMember = regexp.MustCompile(`"id":"([^"]+)"`)
 
-func scriptSetID(ts *testscript.TestScript, _ bool, _ []string) {
-	m := idMember.FindStringSubmatch(ts.ReadFile("stdout"))
-	if m == nil {
-		ts.Fatalf("the last command printed no id")
+// scriptSetID sets ID to what the last command printed, or another name to what stands
+// in a file.
+func scriptSetID(ts *testscript.TestScript, _ bool, args []string) {
+	from, name := "stdout", "ID"
+	if len(args) == 2 {
+		from, name = args[0], args[1]
 	}
-	ts.Setenv("ID", m[1])
+	m := idMember.FindStringSubmatch(ts.ReadFile(from))
+	if m == nil {
+		ts.Fatalf("%s holds no id", from)
+	}
+	ts.Setenv(name, m[1])
 }
 
 func scriptIDs(ts *testscript.TestScript, _ bool, args []string) {

@@ -73,8 +73,8 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
+	read, located := n.newFollowing(), n.newLocating()
 	b := n.newBroker(book)
-	read := n.newFollowing()
 	lists, err := n.newKafkaAccess()
 	if err == nil {
 		defer lists.close()
@@ -89,7 +89,7 @@ func serve(ctx context.Context, std stdio, args []string) error {
 		book.ledger.Close()
 		return err
 	}
-	probes, err := serveHTTP(cfg.HTTP.Listen, b, n.control, slices.Concat(book.collectors(), read.collectors(), api.collectors())...)
+	probes, err := serveHTTP(cfg.HTTP.Listen, b, n.control, slices.Concat(book.collectors(), read.collectors(), located.collectors(), api.collectors())...)
 	if err != nil {
 		book.ledger.Close()
 		return err
@@ -103,13 +103,14 @@ func serve(ctx context.Context, std stdio, args []string) error {
 	log.Info("serving", "engine", cfg.Engine, "kafka", n.engine.Brokers(), "http", probes.addr, "group", cfg.Flow.Group, "slot", cfg.Flow.Slot)
 	// It sequences until the last transaction has ended, and signs that too if it can.
 	sequencing, stop := context.WithCancel(life)
-	left, followed, kept := book.run(sequencing), read.run(sequencing), lists.run(sequencing)
+	left, followed, indexed, kept := book.run(sequencing), read.run(sequencing), located.run(sequencing), lists.run(sequencing)
 	err = b.Run(ctx)
 	book.leave(life, n.log)
 	_ = read.settle(life, 2*time.Second) // the rest when an instance runs again
 	stop()
 	err = errors.Join(err, left())
 	followed()
+	indexed()
 	kept()
 	if err == nil {
 		log.Info("stopped cleanly", "decisions", b.Totals().Decisions)
@@ -118,7 +119,7 @@ func serve(ctx context.Context, std stdio, args []string) error {
 }
 
 // newBroker makes an instance; its decisions are followed in the book, where there
-// is one.
+// is one. The index of positions, where there is one, is made before.
 func (n *node) newBroker(b *book) *flow.Broker {
 	o := flow.Options{
 		Config: n.cfg.Flow, Kafka: n.cfg.Config, Intake: n.cfg.Intake,
@@ -126,6 +127,9 @@ func (n *node) newBroker(b *book) *flow.Broker {
 	}
 	if b != nil {
 		o.Evidence = b.ledger
+	}
+	if f := n.located.follower; f != nil {
+		o.Positions = published{f}
 	}
 	return flow.New(o)
 }

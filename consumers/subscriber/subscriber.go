@@ -24,7 +24,9 @@ const (
 	Provider     = "provider"
 	Type         = "type"
 	Kind         = "recordkind"
-	Of           = "of" // of corrections and retractions
+	Of           = "of"       // of corrections and retractions
+	Notice       = "notice"   // "true" where only that is told, and the payload is null
+	Backfill     = "backfill" // "true" where it was published before the subscription was owed it
 )
 
 // Subscriber hands over one message at a time: the next comes when the one before
@@ -90,6 +92,12 @@ func hand(ctx context.Context, out chan<- *message.Message, d *consumers.Deliver
 		}
 		if !d.Of.IsZero() {
 			m.Metadata.Set(Of, d.Of.String())
+		}
+		if d.Notice {
+			m.Metadata.Set(Notice, "true")
+		}
+		if d.Backfill {
+			m.Metadata.Set(Backfill, "true")
 		}
 		select {
 		case out <- m:

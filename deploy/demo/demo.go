@@ -3,7 +3,7 @@ package demo
 
 import "embed"
 
-// Files are the declarations and the schemas that they name.
+// Files are the declarations, and the schemas and truth tables that they name.
 //
-//go:embed *.yaml schemas/*.json
+//go:embed *.yaml schemas/*.json tables/*.csv
 var Files embed.FS

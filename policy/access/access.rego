@@ -28,12 +28,12 @@ permit if {
 	input.action == "catalogue.read"
 }
 
-# A provider acts on its own dataset, by its own hands: no delegation that the
-# registry knows of lets a supplier publish.
+# What is a party's own, a dataset or a delegation that it gave, it acts on by its own
+# hands: no delegation that the registry knows of lets a supplier publish.
 permit if {
 	organisation
 	input.scope
-	input.action in {"records.publish", "rejections.read"}
+	input.action in {"records.publish", "rejections.read", "dataset.freeze", "delegation.withdraw", "deviation.answer"}
 	input.relation == "owner"
 	input.via == "self"
 }
@@ -46,18 +46,43 @@ permit if {
 }
 
 entitled if {
-	input.action == "mailbox.receive"
+	input.action in {"mailbox.receive", "mailbox.stop"}
 	input.relation == "receiver"
 }
 
 entitled if {
-	input.action == "subject.lookup"
+	input.action in {"subject.lookup", "cases.manage", "deviation.report", "obligation.receipt"}
 	input.relation == "consumer"
 }
 
 entitled if {
 	input.action == "decisions.read"
 	input.relation == "party"
+}
+
+# Either party stops what they have agreed on, and takes its own steps towards it.
+permit if {
+	organisation
+	input.scope
+	input.action in {"agreement.suspend", "agreement.step"}
+	input.relation == "party"
+	input.via == "self"
+}
+
+# Whoever needs something says so, and offers and accepts terms, for itself; and brings
+# the proof of what was consented to, which is for the door to check.
+permit if {
+	organisation
+	input.scope
+	input.action in {"agreement.offer", "consents.bring"}
+	input.via == "self"
+}
+
+# A citizen's consents are the citizen's. Which those are is for the door to find by
+# who is logged in.
+permit if {
+	input.kind == "citizen"
+	input.action == "consents.own"
 }
 
 # An auditor asks of everything, and answers for it itself.

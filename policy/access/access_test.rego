@@ -54,6 +54,38 @@ test_a_party_sees_its_own_decisions if {
 	not access.permit with input as object.union(fine("decisions.read", "unnamed"), {"auditor": true})
 }
 
+test_what_is_a_partys_own_it_stops_by_its_own_hands if {
+	every own in [["dataset.freeze", "owner"], ["delegation.withdraw", "owner"], ["deviation.answer", "owner"], ["agreement.suspend", "party"], ["agreement.step", "party"]] {
+		access.permit with input as fine(own[0], own[1])
+		not access.permit with input as fine(own[0], "other")
+		not access.permit with input as object.union(fine(own[0], own[1]), {"via": "delegated"})
+		not access.permit with input as object.union(fine(own[0], own[1]), {"scope": false})
+	}
+}
+
+test_an_organisation_offers_and_brings_consents_for_itself if {
+	every action in ["agreement.offer", "consents.bring"] {
+		access.permit with input as fine(action, "unnamed")
+		not access.permit with input as object.union(fine(action, "unnamed"), {"via": "undelegated"})
+		not access.permit with input as object.union(fine(action, "unnamed"), {"via": "delegated"})
+		not access.permit with input as object.union(fine(action, "unnamed"), {"scope": false})
+		not access.permit with input as object.union(fine(action, "unnamed"), {"kind": "citizen"})
+	}
+}
+
+test_a_supplier_acts_for_its_consumer if {
+	every own in [["cases.manage", "consumer"], ["deviation.report", "consumer"], ["obligation.receipt", "consumer"], ["mailbox.stop", "receiver"]] {
+		access.permit with input as object.union(fine(own[0], own[1]), {"via": "delegated"})
+		not access.permit with input as object.union(fine(own[0], own[1]), {"via": "undelegated"})
+		not access.permit with input as fine(own[0], "other")
+	}
+}
+
+test_consents_are_the_citizens if {
+	access.permit with input as object.union(fine("consents.own", "other"), {"kind": "citizen", "scope": false})
+	not access.permit with input as object.union(fine("consents.own", "unnamed"), {"operator": true, "auditor": true})
+}
+
 test_an_auditor_sees_all if {
 	some action in {"decisions.audit", "decisions.subject"}
 	access.permit with input as object.union(fine(action, "unnamed"), {"auditor": true})

@@ -121,7 +121,7 @@ func (s *Source) Terms() *broker.Terms {
 	a.Cost.Model = mostly(s, broker.Free, broker.PerRecord, broker.PerInhab, broker.YearlyBand, broker.PoolShare, broker.JoiningFee, "", "ukjent")
 	a.Cost.Payer = mostly(s, Consumer, "")
 	a.Cost.Ceiling = Pick(s, 0, 0, 0, int64(10), 7, -1)
-	a.Corrections = Pick(s, broker.DeliverCorrections, broker.DeliverCorrections, broker.RefuseCorrections, "")
+	a.Corrections = Pick(s, broker.DeliverCorrections, broker.DeliverCorrections, broker.NotifyCorrections, broker.RefuseCorrections, "")
 	a.Package.Version = mostly(s, 1, 2)
 	t.Subscription.ID = Pick[broker.SubscriptionID](s, "sub", "other", "agr")
 	t.Subscription.Suspended = mostly(s, false, true)

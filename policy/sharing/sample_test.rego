@@ -41,6 +41,7 @@ in_order := {
 	"bases": [statute],
 	"consumer": {"number": "c", "types": ["kommune"]},
 	"delegations": [],
+	"frozen": false,
 	"time": 100,
 	"record": {"kind": "original", "attributes": {"period": "2026-09"}},
 	"cases": [],

@@ -29,6 +29,7 @@ import data.sharing.responsibility
 #   told that a consent is missing where no law would let it count.
 chains := [
 	[[
+		"frozen",
 		"agreement_not_active",
 		"agreement_outside_interval",
 		"subscription_suspended",
@@ -53,6 +54,37 @@ chains := [
 	[["cost_not_agreed"], ["payer_missing"]],
 	[["ceiling_reached"]],
 ]
+
+# METADATA
+# title: What keeps data back, and not that it was wrong
+# description: |
+#   GDPR article 19: who was given personal data is told when it is rectified or erased.
+#   That duty outlives the right to the data. So a correction or retraction whose data is
+#   denied is still told of, without data, to who was delivered what it changes, where
+#   all the reasons for the denial are among these. They say that the right to the data
+#   has ended, or does not reach this record. The others say that nobody may be
+#   reached there, or that the parties are not who they were: a mailbox or subscription
+#   that is stopped or frozen, a mailbox that is not the receiver's, a supplier without delegation,
+#   another owner. A requirement that is not named here stands in the way.
+# scope: rule
+told_despite := {
+	"agreement_not_active",
+	"agreement_outside_interval",
+	"no_legal_basis",
+	"no_disclosure_basis",
+	"no_collection_basis",
+	"confidentiality_not_lifted",
+	"basis_not_in_force",
+	"record_outside_period",
+	"no_open_case",
+	"consent_missing",
+	"consent_expired",
+	"consent_withdrawn",
+	"corrections_not_agreed",
+	"cost_not_agreed",
+	"payer_missing",
+	"ceiling_reached",
+}
 
 precedence := [code | code := chains[_][_][_]]
 

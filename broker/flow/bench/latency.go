@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -26,6 +27,10 @@ type Latency struct {
 	Warmup   int // of Records, those first that do not count
 	Records  int
 	Linger   time.Duration // of the publisher
+	// Name tells this run's events from another's; "" is "latency".
+	Name string
+	// Later leaves out the deliveries that stand there already.
+	Later    bool
 	Patience time.Duration // how long to wait for what is behind at the end
 
 	// Settled returns when what was published before the clock starts is decided.
@@ -47,7 +52,7 @@ func (l *Latency) Run(ctx context.Context) (seen Seen, err error) {
 	defer cancel(nil)
 	r := &reader{want: int64(l.Settling+l.Records) * int64(l.Fanout), seen: make(map[string]struct{}, (l.Settling+l.Records)*l.Fanout),
 		warm: int64(l.Warmup), took: make([]int64, 0, (l.Records-l.Warmup)*l.Fanout), count: l.Readable}
-	if err := r.open(l.Engine, l.Deliveries); err != nil {
+	if err := r.open(ctx, l.Engine, l.Deliveries, l.Later); err != nil {
 		return seen, err
 	}
 	defer r.client.Close()
@@ -57,7 +62,7 @@ func (l *Latency) Run(ctx context.Context) (seen Seen, err error) {
 	}
 	defer client.Close()
 	send := func(i, id int, due time.Time) {
-		client.Produce(ctx, dueRecord(&l.Pool[i%len(l.Pool)], l.Keys[i%len(l.Pool)], id, due), func(_ *kgo.Record, err error) {
+		client.Produce(ctx, dueRecord(&l.Pool[i%len(l.Pool)], l.Keys[i%len(l.Pool)], cmp.Or(l.Name, "latency"), id, due), func(_ *kgo.Record, err error) {
 			if err != nil {
 				cancel(fmt.Errorf("publishing: %w", err))
 			}
@@ -137,13 +142,13 @@ func Records(messages []kafka.Raw, at time.Time) []*kgo.Record {
 
 // dueRecord is one from the pool, with an id of its own, and for its time when
 // it is due: that stands in the delivery too.
-func dueRecord(m *kafka.Raw, key []byte, i int, due time.Time) *kgo.Record {
+func dueRecord(m *kafka.Raw, key []byte, name string, i int, due time.Time) *kgo.Record {
 	out := &kgo.Record{Topic: m.Topic, Key: key, Value: m.Value, Headers: make([]kgo.RecordHeader, 0, len(m.Headers))}
 	for k, v := range m.Headers {
 		value := []byte(v)
 		switch k {
 		case "ce_id":
-			value = strconv.AppendInt([]byte("latency-"), int64(i), 10)
+			value = strconv.AppendInt([]byte(name+"-"), int64(i), 10)
 		case "ce_time":
 			value = due.UTC().AppendFormat(nil, time.RFC3339Nano)
 		}
@@ -166,9 +171,27 @@ type reader struct {
 	count   *atomic.Int64
 }
 
-func (l *reader) open(engine *kafka.Engine, topic string) (err error) {
+func (l *reader) open(ctx context.Context, engine *kafka.Engine, topic string, later bool) error {
+	where := kgo.ConsumeTopics(topic)
+	if later {
+		adm, err := engine.Admin()
+		if err != nil {
+			return err
+		}
+		defer adm.Close()
+		ends, err := kafka.CommittedEnds(ctx, adm, topic)
+		if err != nil {
+			return err
+		}
+		from := map[int32]kgo.Offset{}
+		for p, end := range ends[topic] {
+			from[p] = kgo.NewOffset().At(end)
+		}
+		where = kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from})
+	}
+	var err error
 	l.client, err = engine.NewClient(
-		kgo.ConsumeTopics(topic),
+		where,
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 	)

@@ -110,7 +110,7 @@ func (f *fold) takeEntry(r *kgo.Record) error {
 	if err != nil {
 		return placed(r.Topic, r.Offset, err)
 	}
-	if e.Type == ledger.BatchEntry {
+	if e.Type != ledger.ControlEntry {
 		f.due.entered(f.tree.Size(), e.Batch.At.Partition, e.Batch.At.Offset)
 	}
 	for len(f.early) > 0 && f.early[0].Size <= f.tree.Size() {

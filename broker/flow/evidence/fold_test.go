@@ -142,6 +142,78 @@ func TestMisreadLeader(t *testing.T) {
 	}
 }
 
+// standby is a candidate that followed the ledger and was not given its batches.
+func (r *rig) standby() *Sequencer {
+	r.t.Helper()
+	l := r.open(time.Minute)
+	r.covered(l, 0, 0)
+	s, err := NewSequencer(SequencerOptions{Config: Config{Origin: origin, Witnesses: r.witnesses, Need: r.need, Patience: time.Minute},
+		Engine: r.engine, Ledger: l, Key: r.key, Topics: r.topics, Log: r.log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.misses(l, func(rec *kgo.Record) bool { return bytes.Contains(rec.Value, []byte(`"type":"batch"`)) })
+	return s
+}
+
+// Whose reading is behind what was signed reads again before it says that the
+// ledger was set back, though nothing new comes that would show what was lost.
+func TestMisreadIsNotSetBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.event()
+	i := r.start()
+	r.covered(i.ledger, 0, r.decide(0, 5))
+	i.stop()
+	s := r.standby()
+	// What it would sign is less than it signed, and nothing is held for that yet.
+	var regress *RegressError
+	if err := s.sign(t.Context(), r.client); err == nil || errors.As(err, &regress) {
+		t.Errorf("signed a head over less: %v", err)
+	}
+	if err := s.continuesKey(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s.ledger.misread.Load() != 1 || s.ledger.Size() != i.ledger.Size() {
+		t.Errorf("%d misreadings; %d entries, and the leader had %d", s.ledger.misread.Load(), s.ledger.Size(), i.ledger.Size())
+	}
+	// One that was set back stays so however often it is read, and is read for it once.
+	if _, err := s.key.sign(ledger.Checkpoint{Origin: origin, Size: 9}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.continuesKey(t.Context()); !errors.As(err, &regress) {
+			t.Errorf("set back, and: %v", err)
+		}
+		s.ledger.setBack(regress)
+	}
+	if s.ledger.rereads != 2 || s.ledger.misread.Load() != 1 {
+		t.Errorf("read %d times for it; %d misreadings", s.ledger.rereads-1, s.ledger.misread.Load())
+	}
+}
+
+// Who misread does not call a witness's head the proof of a fork.
+func TestMisreadIsNoFork(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.useWitnesses(1, 1)
+	r.event()
+	i := r.start()
+	r.covered(i.ledger, 0, r.decide(0, 5))
+	i.stop()
+	s := r.standby()
+	heads, err := s.askWitnesses(t.Context())
+	if err != nil || len(heads) != 1 {
+		t.Fatalf("%d heads: %v", len(heads), err)
+	}
+	if err := s.continues(t.Context(), heads, true); err != nil {
+		t.Errorf("a fork by misreading: %v", err)
+	}
+	if err := r.key.forked(); err != nil || s.ledger.misread.Load() != 1 {
+		t.Errorf("%d misreadings; %v", s.ledger.misread.Load(), err)
+	}
+}
+
 // What contradicts itself however often it is read holds deliveries.
 func TestContradictionHolds(t *testing.T) {
 	t.Parallel()

@@ -133,33 +133,52 @@ func (s *Sequencer) askWitnesses(ctx context.Context) ([]remembered, error) {
 
 // continues holds the ledger as folded to what witnesses remember. Sure is that
 // all was read that was committed before they were asked: then a larger head than
-// the ledger is proof as well, since only what was committed is ever signed.
-func (s *Sequencer) continues(heads []remembered, sure bool) error {
+// the ledger is proof as well, since only what was committed is ever signed. What
+// looks like a fork is believed when the ledger, read once more, still shows it.
+func (s *Sequencer) continues(ctx context.Context, heads []remembered, sure bool) error {
+	forked, _, err := s.contradicted(heads, sure)
+	if forked == nil {
+		return err
+	}
+	seeming := &ForkError{forked.witness, forked.Size, s.ledger.Size(), s.key.fork.String()}
+	if err := s.ledger.reread(ctx, fmt.Errorf("before this is believed: %w", seeming)); err != nil {
+		return err
+	}
+	forked, have, err := s.contradicted(heads, sure)
+	if forked == nil {
+		return err
+	}
+	err = s.key.keepFork(fork{V: 1, At: s.ledger.now().UTC(), Witness: forked.witness, Signed: forked.Size, Have: have.Size, Root: have.Root.String(), Note: string(forked.note)})
+	return errors.Join(&ForkError{forked.witness, forked.Size, have.Size, s.key.fork.String()}, err)
+}
+
+// contradicted finds a remembered head that the ledger as folded does not
+// continue, or nil; have is the tree that it was held to.
+func (s *Sequencer) contradicted(heads []remembered, sure bool) (forked *remembered, have ledger.Checkpoint, err error) {
 	l := s.ledger
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	have = ledger.Checkpoint{Size: l.fold.tree.Size(), Root: l.fold.tree.Root()}
 	if l.doubt != nil {
-		return nil // nothing is proved by what may have been read wrongly, and nothing is signed
+		return nil, have, nil // nothing is proved by what may have been read wrongly, and nothing is signed
 	}
 	for i := range heads {
 		h := &heads[i]
-		have := l.fold.tree.Size()
-		if h.Size > have && !sure {
-			return fmt.Errorf("witness %s has cosigned %d entries, and %d are read here: another instance may be ahead", h.witness, h.Size, have)
+		if h.Size > have.Size && !sure {
+			return nil, have, fmt.Errorf("witness %s has cosigned %d entries, and %d are read here: another instance may be ahead", h.witness, h.Size, have.Size)
 		}
-		if h.Size <= have {
+		if h.Size <= have.Size {
 			root, err := l.fold.rootAt(h.Size)
 			if err != nil {
-				return err
+				return nil, have, err
 			}
 			if root == h.Root {
 				continue
 			}
 		}
-		err := s.key.keepFork(fork{V: 1, At: l.now().UTC(), Witness: h.witness, Signed: h.Size, Have: have, Root: l.fold.tree.Root().String(), Note: string(h.note)})
-		return errors.Join(&ForkError{h.witness, h.Size, have, s.key.fork.String()}, err)
+		return h, have, nil
 	}
-	return nil
+	return nil, have, nil
 }
 
 // suspect looks into why witnesses would not cosign: one that holds another
@@ -177,7 +196,7 @@ func (s *Sequencer) suspect(ctx context.Context, outcomes []witness.Outcome) err
 		return nil
 	}
 	heads, _ := s.rememberedBy(ctx, clients)
-	return s.continues(heads, false)
+	return s.continues(ctx, heads, false)
 }
 
 // forkFile is where the proof of a fork stands.

@@ -245,9 +245,12 @@ func (in *input) release(ctx context.Context, out [][]byte) ([][]byte, error) {
 	return out, nil
 }
 
-// accept puts a batch in its place. Offsets that are passed over must be gone from
+// accept puts a record of decisions in its place. Of batches, offsets that are passed over must be gone from
 // the source, and overlaps are the embedded engine's alone.
 func (in *input) accept(ctx context.Context, r *ready) error {
+	if r.entry.Type == ledger.SinglesEntry { // they stand in no range
+		return in.sequence.Accept(&r.entry)
+	}
 	b := &r.entry.Batch
 	next := in.sequence.Next(b.TopicID, b.Partition)
 	switch {

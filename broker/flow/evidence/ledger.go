@@ -34,7 +34,10 @@ type Ledger struct {
 	mu      sync.RWMutex  // guards all below
 	fold    *fold         // written by follow alone
 	changed chan struct{} // closed and replaced at each fold
-	doubt   error         // what was read contradicts itself, and is being read once more
+	doubt   error         // what was read may be wrong, and is being read once more
+	asked   error         // why somebody else asked that it be; taken by follow
+	wake    func()        // ends follow's present poll
+	rereads int64         // readings from the start that were asked for and done
 	broken  bool          // it does so however often it is read
 	regress error         // what stands there does not continue what was signed
 	err     error         // why folding stopped
@@ -200,29 +203,47 @@ func (l *Ledger) follow(ctx context.Context, client *kgo.Client) {
 	defer close(l.done)
 	defer func() { client.Close() }()
 	for {
-		fetches := client.PollFetches(ctx)
+		polling, wake := context.WithCancel(ctx)
+		l.mu.Lock()
+		if l.wake = wake; l.asked != nil {
+			wake()
+		}
+		l.mu.Unlock()
+		fetches := client.PollFetches(polling)
+		woken := polling.Err() != nil
+		wake()
 		var final, passing error
 		if ctx.Err() != nil {
 			final = errors.New("the ledger's reader was closed")
 		} else {
 			final, passing = readErrors(fetches)
 		}
+		if woken {
+			passing = nil // the poll that was ended
+		}
 		var broke error
+		asked := false
 		l.tell(func() {
 			fetches.EachRecord(func(r *kgo.Record) {
 				if final == nil && broke == nil {
 					broke = l.fold.take(r)
 				}
 			})
-			l.err, l.doubt = final, broke
+			if broke == nil && l.asked != nil {
+				broke, asked = l.asked, true
+			}
+			l.err, l.doubt, l.asked = final, broke, nil
 		})
-		if broke != nil {
-			if right, reader, err := l.again(ctx, broke); right != nil {
+		if broke != nil && final == nil {
+			if right, reader, err := l.again(ctx, broke, asked); right != nil {
 				client.Close()
 				client = reader
 				l.due.adopt(right.due)
 				right.due = &l.due
-				l.tell(func() { l.fold, l.doubt = right, nil })
+				l.tell(func() {
+					l.rereads++
+					l.fold, l.doubt = right, nil
+				})
 			} else {
 				final = err
 				l.tell(func() { l.err, l.broken, l.doubt = final, ctx.Err() == nil, nil })
@@ -273,10 +294,12 @@ func readErrors(fetches kgo.Fetches) (final, passing error) {
 // is right and err says why. Else it is right, it goes on with its own reader, and
 // the first is reported for what it was.
 //
+// Where it was asked for, the first reading may turn out to have been right as well.
+//
 // Nothing is signed meanwhile, and deliveries go on: they are held for what stands
 // in the topics, not for what a client made of it.
-func (l *Ledger) again(ctx context.Context, broke error) (right *fold, reader *kgo.Client, err error) {
-	l.log.Warn("the ledger as it was read contradicts itself; it is read once more from its start", "err", broke, "reading", l.fold.reading())
+func (l *Ledger) again(ctx context.Context, broke error, asked bool) (right *fold, reader *kgo.Client, err error) {
+	l.log.Warn("the ledger as it was read contradicts itself or what is known of it; it is read once more from its start", "err", broke, "reading", l.fold.reading())
 	adm, err := l.engine.Admin()
 	if err != nil {
 		return nil, nil, errors.Join(broke, err)
@@ -298,6 +321,7 @@ func (l *Ledger) again(ctx context.Context, broke error) (right *fold, reader *k
 	}
 	first, second := l.fold, l.anew(&due{now: l.now})
 	second.log = slog.New(slog.DiscardHandler) // it was all said the first time
+	var then int64                             // entries that it had where the first is now
 	for second.entries < ends[l.topics.Ledger()][0] || second.heads < ends[l.topics.Checkpoints()][0] {
 		fetches := reader.PollFetches(ctx)
 		final, passing := readErrors(fetches)
@@ -308,6 +332,9 @@ func (l *Ledger) again(ctx context.Context, broke error) (right *fold, reader *k
 		fetches.EachRecord(func(r *kgo.Record) {
 			if final == nil && broken == nil {
 				broken = second.take(r)
+			}
+			if second.entries <= first.entries {
+				then = second.tree.Size()
 			}
 		})
 		switch {
@@ -329,10 +356,29 @@ func (l *Ledger) again(ctx context.Context, broke error) (right *fold, reader *k
 		}
 	}
 	second.log = l.log
+	if asked && then == first.tree.Size() && first.parts(second) == then && (len(first.early) == 0 || len(second.early) > 0) {
+		return second, reader, nil
+	}
 	l.misread.Add(1)
 	l.log.Error("the ledger was read wrongly the first time, and rightly the second: nothing is wrong with it, but this must not happen; report it with these lines",
 		"first", first.reading(), "first_err", broke, "second", second.reading(), "differ_at_entry", first.parts(second))
 	return second, reader, nil
+}
+
+// reread has both topics read once more from their starts, for what seems not to
+// fit the reading. Whoever finds the ledger at odds with what was signed asks for
+// this before believing it.
+func (l *Ledger) reread(ctx context.Context, why error) error {
+	l.mu.Lock()
+	want := l.rereads + 1
+	if l.asked == nil {
+		l.asked = why
+	}
+	if l.wake != nil {
+		l.wake()
+	}
+	l.mu.Unlock()
+	return l.await(ctx, func() bool { return l.rereads >= want && l.doubt == nil })
 }
 
 // Continues says why the ledger as folded does not continue what was signed
@@ -361,6 +407,13 @@ func (l *Ledger) Continues(key *Key) error {
 		}
 	}
 	return nil
+}
+
+// isSetBack says whether that was noted already.
+func (l *Ledger) isSetBack() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.regress != nil
 }
 
 // setBack notes that the ledger does not continue what was signed; other errors

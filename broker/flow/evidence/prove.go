@@ -13,13 +13,13 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"datafordeler/broker"
-	"datafordeler/broker/deliver"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/ledger"
 )
 
-// Wanted is which decision a proof is asked for: by its id, or by the record's
-// position and the subscription.
+// Wanted is which decision a proof is asked for: by its id, or, of the stream's, by
+// the record's position and the subscription. Where somebody decided again under the
+// same id, as a backfill or a door may, it is the first.
 type Wanted struct {
 	ID broker.DecisionID // zero: by what follows
 	// At is where its batch stands in the topic of decisions, where that is known:
@@ -32,15 +32,16 @@ type Wanted struct {
 	Subscription broker.SubscriptionID
 }
 
-// may says whether a batch may hold the decision.
-func (w *Wanted) may(b *ledger.Batch) bool {
+// may says whether a record of decisions may hold the decision.
+func (w *Wanted) may(e *ledger.Entry) bool {
+	b := &e.Batch
 	if w.At != nil {
 		return b.At == *w.At
 	}
 	if !w.ID.IsZero() {
 		return b.Decisions > 0
 	}
-	return b.Dataset == w.Dataset && b.Partition == w.Partition && b.First <= w.Offset && w.Offset <= b.Last
+	return e.Type == ledger.BatchEntry && b.Dataset == w.Dataset && b.Partition == w.Partition && b.First <= w.Offset && w.Offset <= b.Last
 }
 
 func (w *Wanted) is(d *broker.Decision) bool {
@@ -104,7 +105,7 @@ func Prove(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, polic
 		if err != nil {
 			return err
 		}
-		if found == nil && e.Type == ledger.BatchEntry && want.may(&e.Batch) {
+		if found == nil && e.Type != ledger.ControlEntry && want.may(&e) {
 			v, err := one(ctx, engine, partition{topics.Decisions(), e.Batch.At.Partition}, e.Batch.At.Offset)
 			if err != nil {
 				return err
@@ -148,7 +149,7 @@ func Prove(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, polic
 // find is the number of a decision's line in its batch; 0 where it is not there.
 func find(value []byte, want *Wanted) (index int64, err error) {
 	n := int64(0)
-	_, err = deliver.Decode(value, func(d *broker.Decision) error {
+	err = decode(value, func(d *broker.Decision) error {
 		if n++; want.is(d) {
 			index = n
 			return io.EOF

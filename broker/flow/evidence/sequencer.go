@@ -224,10 +224,10 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	if err := s.ledger.await(ctx, func() bool { return s.ledger.doubt == nil && s.ledger.fold.entries >= end }); err != nil {
 		return err
 	}
-	if err := s.ledger.Continues(s.key); err != nil {
+	if err := s.continuesKey(ctx); err != nil {
 		return err
 	}
-	if err := s.continues(heads, true); err != nil {
+	if err := s.continues(ctx, heads, true); err != nil {
 		return err
 	}
 	s.ledger.setBack(nil)
@@ -240,6 +240,19 @@ func (s *Sequencer) lead(ctx context.Context) error {
 	g.Go(func() error { return s.append(ctx, producer, in) })
 	g.Go(func() error { return s.signLoop(ctx) })
 	return g.Wait()
+}
+
+// continuesKey holds the ledger to what was signed with this copy of the key. One
+// that seems set back is read once more first: the reading may be what is wrong.
+func (s *Sequencer) continuesKey(ctx context.Context) error {
+	err := s.ledger.Continues(s.key)
+	if err == nil || s.ledger.isSetBack() {
+		return err
+	}
+	if err := s.ledger.reread(ctx, err); err != nil {
+		return err
+	}
+	return s.ledger.Continues(s.key)
 }
 
 // settled waits until no transaction is open in the ledger, and returns where it

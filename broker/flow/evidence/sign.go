@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,6 +60,10 @@ func (s *Sequencer) sign(ctx context.Context, publisher *kgo.Client) error {
 		return nil // what was read may be wrong; signed, it would be for ever
 	}
 	note, err := s.key.sign(c)
+	if regress := (*RegressError)(nil); errors.As(err, &regress) {
+		// Nothing is held for it yet: who leads next reads again and judges.
+		return fmt.Errorf("a head over %d entries was signed before, and one over %d was to be", regress.Signed, regress.Have)
+	}
 	if err != nil {
 		return err
 	}

@@ -144,8 +144,8 @@ func (s *Source) Entry() ([]byte, error) {
 	switch e.Type {
 	case ledger.ControlEntry:
 		err = s.readControl(&e)
-	case ledger.BatchEntry:
-		err = s.readBatch(&e)
+	case ledger.BatchEntry, ledger.SinglesEntry:
+		err = s.readDecisions(&e)
 	}
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (s *Source) readControl(e *ledger.Entry) error {
 	return nil
 }
 
-func (s *Source) readBatch(e *ledger.Entry) error {
+func (s *Source) readDecisions(e *ledger.Entry) error {
 	number, offset := e.Batch.At.Partition, e.Batch.At.Offset
 	t := s.decisions[number]
 	if t == nil {

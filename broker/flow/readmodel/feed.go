@@ -119,7 +119,7 @@ func (f *feed) sameLog(ctx context.Context, engine *kafka.Engine) error {
 	span := kafka.Span{Topic: f.topic, Partition: hit.Place.Partition, From: hit.Place.Offset, To: hit.Place.Offset + 1}
 	err = engine.Each(ctx, span, func(r *kgo.Record) error {
 		index := 0
-		_, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
+		_, err := decode(r.Value, func(d *broker.Decision) error {
 			if index == hit.Place.Index {
 				found = d.ID == hit.Decision.ID && d.Event == hit.Decision.Event && d.Time.Equal(hit.Decision.Time)
 			}
@@ -176,14 +176,11 @@ func (f *feed) next(ctx context.Context) error {
 // take decodes one record.
 func (f *feed) take(r *kgo.Record) error {
 	b := store.Batch{LogPartition: r.Partition, LogOffset: r.Offset, LogFrom: f.from[r.Partition]}
-	h, err := deliver.Decode(r.Value, func(d *broker.Decision) error {
+	var err error
+	if b.Head, err = decode(r.Value, func(d *broker.Decision) error {
 		b.Decisions = append(b.Decisions, *d)
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("%s/%d offset %d: %w", f.topic, r.Partition, r.Offset, err)
-	}
-	if b.Head, err = headOf(&h); err != nil {
+	}); err != nil {
 		return fmt.Errorf("%s/%d offset %d: %w", f.topic, r.Partition, r.Offset, err)
 	}
 	if len(f.batches) == 0 {
@@ -192,8 +189,8 @@ func (f *feed) take(r *kgo.Record) error {
 	f.from[r.Partition] = r.Offset + 1
 	f.batches = append(f.batches, b)
 	f.decisions += len(b.Decisions)
-	if h.Time.After(f.newest) {
-		f.newest = h.Time
+	if t := b.Head.Time; t.After(f.newest) {
+		f.newest = t
 	}
 	return nil
 }
@@ -231,12 +228,23 @@ func (f *feed) parties(id broker.AgreementID, _ broker.Revision) (p store.Partie
 	return p, ok
 }
 
-func headOf(h *deliver.BatchHeader) (store.Head, error) {
-	kind := broker.StreamDecision
-	for ; kind.String() != h.Kind; kind++ {
-		if kind > broker.DoorDecision {
-			return store.Head{}, fmt.Errorf("decisions of kind %q: this program does not know it", h.Kind)
-		}
+// decode reads a record of decisions: the stream's, or single ones, which lie
+// scattered and cover no range.
+func decode(value []byte, fn func(*broker.Decision) error) (store.Head, error) {
+	if deliver.IsSingles(value) {
+		h, err := deliver.DecodeSingles(value, fn)
+		return store.Head{
+			Kind: h.Kind, TopicID: h.TopicID, Partition: h.Partition, Last: -1, Time: h.Time, Revision: h.Revision, Policy: h.Policy, Period: h.Period,
+			Decisions: h.Decisions, Permits: h.Permits,
+		}, err
+	}
+	h, err := deliver.Decode(value, fn)
+	if err != nil {
+		return store.Head{}, err
+	}
+	kind := broker.ParseDecisionKind(h.Kind)
+	if kind != broker.StreamDecision { // whatever is not the stream's has a format of its own
+		return store.Head{}, fmt.Errorf("decisions of kind %q over a range: this program does not know them", h.Kind)
 	}
 	return store.Head{
 		Kind: kind, Dataset: h.Dataset, TopicID: h.TopicID, Partition: h.Partition, First: h.First, Last: h.Last,

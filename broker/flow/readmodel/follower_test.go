@@ -77,11 +77,13 @@ func TestStopsAndGoesOn(t *testing.T) {
 		for range 12 {
 			f, stop := r.start(r.opts)
 			for range draw.IntN(5) {
-				switch p := draw.Int32N(3); draw.IntN(4) {
+				switch p := draw.Int32N(3); draw.IntN(5) {
 				case 0:
 					r.transaction(kgo.TryCommit, p, (p+1)%3)
 				case 1:
 					r.transaction(kgo.TryAbort, p)
+				case 2:
+					r.singles(p, broker.BackfillDecision+broker.DecisionKind(draw.IntN(3)), 1+draw.IntN(12))
 				default:
 					r.decide(p, 1+draw.IntN(40))
 				}
@@ -97,7 +99,7 @@ func TestStopsAndGoesOn(t *testing.T) {
 			if got := r.held(r.opts); got != want {
 				t.Fatalf("holds %+v; made anew %+v", got, want)
 			}
-			var n int64
+			n := r.single
 			for _, records := range r.next {
 				n += decisionsOf(records)
 			}

@@ -30,6 +30,7 @@ type rig struct {
 	terms  []*broker.Terms
 	rev    broker.Revision
 	next   map[int32]int64
+	single int64 // single decisions written
 	now    time.Time
 	opts   Options
 	fresh  func() string // the name of a database that is not there yet

@@ -559,7 +559,7 @@ func (b *batch) place(offset int64) Place {
 }
 
 func (b *batch) fault(offset int64, sub broker.SubscriptionID, what, recorded, computed string) {
-	b.p.tally.fault(Fault{b.place(offset), sub, what, recorded, computed})
+	b.p.tally.fault(Fault{b.place(offset), "", sub, what, recorded, computed})
 }
 
 func (b *batch) faultFor(offset int64, sub broker.SubscriptionID, what, recorded, computed string) {
@@ -570,6 +570,6 @@ func (b *batch) faultFor(offset int64, sub broker.SubscriptionID, what, recorded
 
 func (b *batch) differ(consumer broker.OrgNumber, sub broker.SubscriptionID, offset int64, before, after, what string) {
 	if b.wanted(sub) {
-		b.p.tally.differ(diffKey{consumer, sub, before, after, what}, b.place(offset))
+		b.p.tally.differ(diffKey{"", consumer, sub, before, after, what}, b.place(offset))
 	}
 }

@@ -100,7 +100,7 @@ func candidates(h *history, t *testing.T) {
 			}
 			got := map[diffKey]int64{}
 			for _, d := range r.Differences {
-				got[diffKey{d.Consumer, d.Subscription, d.Before, d.After, d.What}] = d.Count
+				got[diffKey{d.Kind, d.Consumer, d.Subscription, d.Before, d.After, d.What}] = d.Count
 				if len(d.Samples) != int(min(3, d.Count)) {
 					t.Errorf("%+v: %d samples", d, len(d.Samples))
 				}

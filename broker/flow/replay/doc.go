@@ -13,6 +13,7 @@
 //   - in what order the log is read, and how little of it is held: run.go, log.go;
 //   - which state and policy a batch was decided under: past.go, rules.go;
 //   - what is computed of one record, and what it is held to: batch.go, judge.go;
+//   - of decisions that lie scattered, and of households: singles.go, household.go;
 //   - what the window of repeats can know when its beginning is gone: part.go;
 //   - what is told in the end: report.go.
 //

@@ -45,7 +45,8 @@ type history struct {
 	now time.Time
 }
 
-func newHistory(t testing.TB, limits intake.Limits) *history {
+// newHistory is without backfill, which comes when it comes; edit may have it.
+func newHistory(t testing.TB, limits intake.Limits, edit ...func(*history, *flow.Options)) *history {
 	h := &history{t: t, ctx: context.Background(), kafka: kafka.Defaults(), limits: limits, ring: keys.NewTest(1),
 		people: synthetic.New(synthetic.Config{People: 500, Seed: 7}), now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
 		log: slog.New(slog.DiscardHandler)}
@@ -73,8 +74,13 @@ func newHistory(t testing.TB, limits intake.Limits) *history {
 	h.activate(policy.Embedded())
 	h.apply("../testdata/registry.yaml")
 	cfg := flow.Defaults()
-	h.broker = flow.New(flow.Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring,
-		Control: h.control, Log: h.log, Now: h.clock})
+	cfg.Backfill.RecordsPerSecond = 0
+	o := flow.Options{Config: cfg, Kafka: h.kafka, Intake: h.limits, Engine: h.engine, Hasher: h.ring,
+		Control: h.control, Log: h.log, Now: h.clock}
+	for _, e := range edit {
+		e(h, &o)
+	}
+	h.broker = flow.New(o)
 	ctx, cancel := context.WithCancel(h.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- h.broker.Run(ctx) }()

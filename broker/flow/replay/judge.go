@@ -8,6 +8,7 @@ import (
 	"datafordeler/broker/deliver"
 	"datafordeler/broker/intake"
 	"datafordeler/broker/jsondoc"
+	"datafordeler/broker/minimise"
 	"datafordeler/broker/registry"
 	"datafordeler/policy"
 )
@@ -15,7 +16,11 @@ import (
 var (
 	denyPolicyError    = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonPolicyError}}
 	denyNotMinimisable = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonNotMinimisable}}
+	denyDerivation     = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonDerivation}}
+	denyHousehold      = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonHousehold}}
 	denyTooLarge       = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonTooLarge}}
+
+	denyDeliveryUnknown = &broker.Outcome{Reasons: []broker.Reason{broker.ReasonDeliveryUnknown}}
 )
 
 // answer is what was computed for one subscription.
@@ -24,6 +29,9 @@ type answer struct {
 	outcome  *broker.Outcome
 	shielded bool
 	fields   []broker.Pointer
+
+	projection *minimise.Projection // of a household's member, with its part
+	part       []byte
 }
 
 // judge computes the answers of one side for the records of one source partition.
@@ -63,6 +71,7 @@ func (j *judge) begin(w *world, st *registry.State, h *deliver.BatchHeader, usag
 
 // match finds in whose scope the record is.
 func (j *judge) match(rec *broker.Record) []int32 {
+	j.state.Consult(rec)
 	j.found = j.world.index.Match(j.found[:0], rec, j.state)
 	return j.found
 }
@@ -77,15 +86,8 @@ func (j *judge) decide(ctx context.Context, msg *intake.Message, rec *broker.Rec
 			return x.err
 		}
 		a := answer{terms: x.terms, outcome: j.ask(ctx, x, rec, msg.Partition)}
-		if a.outcome.Permit {
-			switch c := j.cut(x, rec, doc); {
-			case c.err != nil:
-				a.outcome = denyNotMinimisable
-			case c.size > j.head.Limits.DeliveryBytes:
-				a.outcome = denyTooLarge
-			default:
-				a.shielded, a.fields = c.shielded, x.projection.Fields(c.shielded)
-			}
+		if a.outcome.Permit && !noticeOnly(x.terms, rec) {
+			j.reduce(&a, x, rec, doc)
 		}
 		j.answers = append(j.answers, a)
 	}
@@ -103,14 +105,25 @@ func (j *judge) ask(ctx context.Context, x *route, rec *broker.Record, partition
 		return denyPolicyError
 	}
 	t := x.terms
-	facts := broker.Facts{Time: j.head.Time, Kind: rec.Kind, Attributes: rec.Attributes}
+	var usage broker.Usage
+	if t.Agreement.Cost.Ceiling > 0 {
+		usage = j.used(t.Agreement.ID, partition)
+	}
+	return j.put(ctx, x, rec, usage)
+}
+
+// again is ask where a ceiling is not asked, because it has counted the delivery.
+func (j *judge) again(ctx context.Context, x *route, rec *broker.Record) *broker.Outcome {
+	return j.put(ctx, x, rec, broker.Usage{Granted: 1})
+}
+
+func (j *judge) put(ctx context.Context, x *route, rec *broker.Record, usage broker.Usage) *broker.Outcome {
+	t := x.terms
+	facts := broker.Facts{Time: j.head.Time, Kind: rec.Kind, Attributes: rec.Attributes, Usage: usage}
 	if rec.HasSubject {
 		j.cases = j.state.Cases(j.cases[:0], t.Subscription.ID, rec.Subject)
 		j.consents = j.state.Consents(j.consents[:0], t.Agreement.Consumer, t.Dataset.ID, t.Agreement.Purpose, rec.Subject)
 		facts.Cases, facts.Consents = j.cases, j.consents
-	}
-	if t.Agreement.Cost.Ceiling > 0 {
-		facts.Usage = j.used(t.Agreement.ID, partition)
 	}
 	outcome, err := x.decide(ctx, &facts, &j.memo)
 	if err != nil || outcome == nil || !outcome.Permit && len(outcome.Reasons) == 0 {
@@ -134,6 +147,26 @@ func (j *judge) used(a broker.AgreementID, partition int32) broker.Usage {
 		u.Granted += j.state.Unleased(a)
 	}
 	return u
+}
+
+// noticeOnly reports whether the consumer wants to be told of such a record, and gets
+// no data: the permit names no fields, and nothing is reduced.
+func noticeOnly(t *broker.Terms, rec *broker.Record) bool {
+	return rec.Kind != broker.Original && t.Agreement.Corrections == broker.NotifyCorrections
+}
+
+// reduce says what of a permitted record leaves; what cannot is a denial.
+func (j *judge) reduce(a *answer, x *route, rec *broker.Record, doc *jsondoc.Doc) {
+	switch c := j.cut(x, rec, doc); {
+	case c.err != nil && minimise.Reason(c.err) == broker.ReasonDerivation:
+		a.outcome = denyDerivation
+	case c.err != nil:
+		a.outcome = denyNotMinimisable
+	case c.size > j.head.Limits.DeliveryBytes:
+		a.outcome = denyTooLarge
+	default:
+		a.shielded, a.fields = c.shielded, x.projection.Fields(c.shielded)
+	}
 }
 
 // cut reduces the record, once for all subscriptions with the same package.

@@ -22,6 +22,9 @@ type Report struct {
 	Batches   int64 `json:"batches"`
 	Records   int64 `json:"records"`
 	Decisions int64 `json:"decisions"`
+	// Singles are those of the decisions that no range accounts for, by kind:
+	// backfill, lookup, door.
+	Singles map[string]int64 `json:"singles,omitempty"`
 	// Left are the batches that a sample (Options.Every, Options.Latest) left out.
 	Left int64 `json:"left_out,omitempty"`
 
@@ -76,6 +79,8 @@ func (p Place) compare(o Place) int {
 // Fault is something that came out otherwise than it was recorded.
 type Fault struct {
 	Place
+	// Kind of decision: backfill, lookup or door; empty for the stream's.
+	Kind         string                `json:"decision_kind,omitempty"`
 	Subscription broker.SubscriptionID `json:"subscription,omitempty"`
 	// What differs: outcome, reasons, bases, package, fields, shielded,
 	// agreement, decision (there is one too many or too few), event, kind,
@@ -87,12 +92,15 @@ type Fault struct {
 
 // String is for a person to read.
 func (f Fault) String() string {
+	if f.Kind != "" {
+		return fmt.Sprintf("%s (%s) for %q, %s: recorded %q, computed %q", f.Place, f.Kind, f.Subscription, f.What, f.Recorded, f.Computed)
+	}
 	return fmt.Sprintf("%s for %q, %s: recorded %q, computed %q", f.Place, f.Subscription, f.What, f.Recorded, f.Computed)
 }
 
 // Unchecked is something that could not be computed again.
 type Unchecked struct {
-	What    string `json:"what"` // stable: source, policy, control, candidate, pseudonyms, repeats, rejections, gap
+	What    string `json:"what"` // stable: source, policy, control, candidate, pseudonyms, repeats, rejections, gap, intake, door, household, not in the log
 	Why     string `json:"why"`
 	Batches int64  `json:"batches"`
 	Records int64  `json:"records"` // or rows, for pseudonyms, repeats and rejections
@@ -100,6 +108,8 @@ type Unchecked struct {
 
 // Difference is an answer that a candidate would have changed, as often as Count.
 type Difference struct {
+	// Kind of decision: backfill, lookup or door; empty for the stream's.
+	Kind         string                `json:"kind,omitempty"`
 	Consumer     broker.OrgNumber      `json:"consumer"`
 	Subscription broker.SubscriptionID `json:"subscription"`
 	// Before and After are "permit", the first reason of a denial, or "none":
@@ -114,6 +124,7 @@ type Difference struct {
 }
 
 type diffKey struct {
+	kind                string
 	consumer            broker.OrgNumber
 	subscription        broker.SubscriptionID
 	before, after, what string
@@ -126,6 +137,7 @@ type uncheckedKey struct{ what, why string }
 type tally struct {
 	sample                     int
 	batches, records, answered int64
+	kinds                      map[string]int64 // single decisions answered
 	first, last                time.Time
 	faults                     map[string]int64
 	samples                    map[string][]Fault
@@ -135,7 +147,7 @@ type tally struct {
 }
 
 func newTally(sample int) *tally {
-	return &tally{sample: sample, faults: map[string]int64{}, samples: map[string][]Fault{},
+	return &tally{sample: sample, kinds: map[string]int64{}, faults: map[string]int64{}, samples: map[string][]Fault{},
 		unchecked: map[uncheckedKey]*Unchecked{}, differences: map[diffKey]*Difference{}}
 }
 
@@ -162,7 +174,7 @@ const permitWord, noneWord = "permit", "none"
 func (t *tally) differ(k diffKey, at Place) {
 	d := t.differences[k]
 	if d == nil {
-		d = &Difference{Consumer: k.consumer, Subscription: k.subscription, Before: k.before, After: k.after, What: k.what}
+		d = &Difference{Kind: k.kind, Consumer: k.consumer, Subscription: k.subscription, Before: k.before, After: k.after, What: k.what}
 		t.differences[k] = d
 	}
 	d.Count++
@@ -183,6 +195,9 @@ func (t *tally) add(o *tally) {
 	t.records += o.records
 	t.answered += o.answered
 	t.won += o.won
+	for k, n := range o.kinds {
+		t.kinds[k] += n
+	}
 	t.lost += o.lost
 	if t.first.IsZero() || !o.first.IsZero() && o.first.Before(t.first) {
 		t.first = o.first
@@ -213,6 +228,9 @@ func (t *tally) add(o *tally) {
 // report puts everything in one order, whichever worker came first.
 func (t *tally) report() *Report {
 	r := &Report{First: t.first, Last: t.last, Batches: t.batches, Records: t.records, Decisions: t.answered, Won: t.won, Lost: t.lost}
+	if len(t.kinds) > 0 {
+		r.Singles = t.kinds
+	}
 	if len(t.faults) > 0 {
 		r.FaultsBy = t.faults
 	}
@@ -220,7 +238,7 @@ func (t *tally) report() *Report {
 		r.Faults += t.faults[what]
 		s := t.samples[what]
 		slices.SortStableFunc(s, func(a, b Fault) int {
-			return cmp.Or(a.compare(b.Place), cmp.Compare(a.Subscription, b.Subscription))
+			return cmp.Or(a.compare(b.Place), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Subscription, b.Subscription))
 		})
 		r.FaultSamples = append(r.FaultSamples, s[:min(len(s), t.sample)]...)
 	}
@@ -234,7 +252,7 @@ func (t *tally) report() *Report {
 		r.Differences = append(r.Differences, *d)
 	}
 	slices.SortFunc(r.Differences, func(a, b Difference) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Consumer, b.Consumer), cmp.Compare(a.Subscription, b.Subscription),
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Consumer, b.Consumer), cmp.Compare(a.Subscription, b.Subscription),
 			cmp.Compare(a.Before, b.Before), cmp.Compare(a.After, b.After), cmp.Compare(a.What, b.What))
 	})
 	return r

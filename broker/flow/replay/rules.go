@@ -55,6 +55,7 @@ type route struct {
 	once       sync.Once
 	prepared   *policy.Prepared // nil: policy could not be prepared, so all is denied
 	projection *minimise.Projection
+	scope      *match.Scope // for lookups, which ask about one record
 	err        error
 	asked      atomic.Int64
 	compile    sync.Once
@@ -143,7 +144,7 @@ func (x *route) ready(e *policy.Engine) *route {
 			x.err = fmt.Errorf("rights package %s: %w", x.terms.Package.ID, err)
 			return
 		}
-		x.projection = p.OnlyValues()
+		x.projection, x.scope = p.OnlyValues(), match.ScopeOf(x.terms)
 	})
 	return x
 }

@@ -86,6 +86,7 @@ type run struct {
 	parts      map[partKey]*part
 	sources    map[broker.DatasetID]*sources
 	total      *tally
+	singles    *singles
 	left       int64
 }
 
@@ -131,6 +132,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			r.redeclared[d.ID] = true
 		}
 	}
+	r.singles = &singles{run: r, tally: newTally(o.Sample), tapes: map[partKey]*tape{}, other: judge{candidate: true}}
 	defer r.close()
 	var err error
 	if r.adm, err = o.Engine.Admin(); err != nil {
@@ -156,6 +158,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, p := range r.parts {
 		r.total.add(p.tally)
 	}
+	r.total.add(r.singles.tally)
 	report := r.total.report()
 	report.Candidate, report.Left, report.Took = r.candidate(), r.left, time.Since(begun)
 	return report, nil
@@ -168,6 +171,7 @@ func (r *run) close() {
 	for _, p := range r.parts {
 		p.tape.close()
 	}
+	r.singles.close()
 	if r.past != nil {
 		r.past.tape.close()
 	}
@@ -217,6 +221,10 @@ func (r *run) group(ctx context.Context, entries []*entry) error {
 	err := r.past.to(ctx, revision)
 	if errors.Is(err, errBeyond) {
 		for _, e := range entries {
+			if e.part == nil {
+				r.singles.tally.unable("control", fmt.Sprintf("control does not reach revision %d", revision), 1, e.records)
+				continue
+			}
 			e.part.tally.unable("control", fmt.Sprintf("control does not reach revision %d", revision), 1, e.records)
 			e.part.lose(-1)
 		}
@@ -242,7 +250,12 @@ func (r *run) group(ctx context.Context, entries []*entry) error {
 	}
 	byPart := map[*part][]*entry{}
 	var order []*part
+	var single []*entry
 	for _, e := range entries {
+		if e.part == nil {
+			single = append(single, e)
+			continue
+		}
 		if byPart[e.part] == nil {
 			order = append(order, e.part)
 		}
@@ -250,6 +263,22 @@ func (r *run) group(ctx context.Context, entries []*entry) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.Workers)
+	if len(single) > 0 {
+		g.Go(func() error {
+			t := r.singles.tally
+			for _, e := range single {
+				records, decisions := t.records, t.answered
+				if err := r.singles.replay(ctx, e, at); err != nil {
+					return fmt.Errorf("replaying the single decisions at offset %d of partition %d: %w", e.offset, e.partition, err)
+				}
+				r.Progress.Batches.Add(1)
+				r.Progress.Records.Add(t.records - records)
+				r.Progress.Decisions.Add(t.answered - decisions)
+				r.Progress.At.Store(e.nanos)
+			}
+			return nil
+		})
+	}
 	for _, p := range order {
 		g.Go(func() error {
 			for _, e := range byPart[p] {
@@ -366,10 +395,13 @@ func (r *run) latest(entries []*entry) ([]*entry, int64) {
 // entry reads a record of decisions' head, and says whether it is to be replayed:
 // nil if not.
 func (r *run) entry(ctx context.Context, m *kgo.Record) (*entry, error) {
+	if deliver.IsSingles(m.Value) {
+		return r.singleEntry(m), nil
+	}
 	h, err := deliver.Peek(m.Value)
 	if err != nil {
 		place := Place{DecisionsPartition: m.Partition, DecisionsOffset: m.Offset, Offset: -1}
-		r.total.fault(Fault{place, "", "encoding", "a record of decisions", err.Error()})
+		r.total.fault(Fault{place, "", "", "encoding", "a record of decisions", err.Error()})
 		return nil, nil
 	}
 	if r.Dataset != "" && h.Dataset != r.Dataset {

@@ -122,7 +122,8 @@ type publisher struct {
 func (r *rig) publisher() *publisher {
 	r.t.Helper()
 	p := &publisher{r: r, sdk: map[broker.DatasetID]*providers.Publisher{}}
-	for ds, source := range map[broker.DatasetID]string{"inntekt": synthetic.IncomeSource, "eiendomsskatt": synthetic.PropertySource} {
+	for id, source := range sources {
+		ds := broker.DatasetID(id)
 		sdk, err := providers.New(providers.Config{Brokers: r.brokers, Prefix: r.prefix, Dataset: ds, Source: source, Timeout: 2 * time.Minute})
 		if err != nil {
 			r.t.Fatal(err)
@@ -131,7 +132,9 @@ func (r *rig) publisher() *publisher {
 		p.sdk[ds] = sdk
 	}
 	var err error
-	if p.raw, err = kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.DisableClientMetrics(), kgo.ProducerBatchMaxBytes(2<<20)); err != nil {
+	// Of a Kafka that is killed, a connection may end before anything was read from it.
+	p.raw, err = kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.DisableClientMetrics(), kgo.ProducerBatchMaxBytes(2<<20), kgo.AlwaysRetryEOF())
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(p.raw.Close)

@@ -260,6 +260,10 @@ func (r *rig) serve(slot int, config string) *instance {
 	}
 	defer log.Close()
 	i.cmd = exec.Command(program, "serve", "--config", config)
+	i.cmd.Dir = filepath.Join(r.dir, fmt.Sprintf("slot%d", slot)) // with its own index of positions
+	if err := os.MkdirAll(i.cmd.Dir, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
 	i.cmd.Env = append(os.Environ(), fmt.Sprintf("DATAFORDELER_SLOT=%d", slot))
 	i.cmd.Stdout, i.cmd.Stderr = log, log
 	dieWithParent(i.cmd)
@@ -401,8 +405,28 @@ func (r *rig) lag(ctx context.Context) (lag int64) {
 	return lag
 }
 
-// drain waits until everything published is decided.
+// drain waits until everything published is decided, and whoever is to be told of it is.
 func (r *rig) drain(limit time.Duration) {
+	r.t.Helper()
+	r.decided(limit)
+	// Notices wait for the index of positions, which each instance makes of all there is.
+	var left string
+	if !until(3*limit, func() bool {
+		out, err := r.try("", "backfill")
+		left = out
+		return err == nil && strings.Contains(out, "nothing is left") || r.t.Failed()
+	}) {
+		for _, i := range r.instances {
+			if !i.wanted {
+				r.t.Logf("slot %d:\n%s", i.slot, i.tail())
+			}
+		}
+		r.t.Fatalf("what is owed beside the stream is not decided after %v:\n%s", 3*limit, left)
+	}
+}
+
+// decided waits until the stream has decided everything published.
+func (r *rig) decided(limit time.Duration) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

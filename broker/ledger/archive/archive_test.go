@@ -82,13 +82,29 @@ func write(t *testing.T, create Create, entries int) *ledger.Policy {
 	e, _ := control.End()
 	put(e, event)
 	var b ledger.Builder
+	next := int64(0)
 	for i := range entries - 1 {
-		h := ledger.Head{Kind: "stream", Dataset: "inntekt", TopicID: broker.Digest{1}, First: int64(i), Last: int64(i), Records: 1, Policy: "p", Revision: 1, Time: time.Unix(1_800_000_000, 0)}
-		lines := [][]byte{bytes.Clone(b.Begin(&h, ledger.Place{Offset: int64(i)}, [32]byte{1}))}
+		h := ledger.Head{Kind: "stream", Dataset: "inntekt", TopicID: broker.Digest{1}, First: next, Last: next, Records: 1, Policy: "p", Revision: 1, Time: time.Unix(1_800_000_000, 0)}
+		var lines [][]byte
+		kind := broker.StreamDecision
+		if i%10 >= 5 && i%10 <= 7 { // of ten entries one is of each other kind
+			kind = broker.BackfillDecision + broker.DecisionKind(i%10-5)
+		}
+		if kind == broker.StreamDecision {
+			lines = append(lines, bytes.Clone(b.Begin(&h, ledger.Place{Offset: int64(i)}, [32]byte{1})))
+			next++
+		} else {
+			one := ledger.SinglesHead{Kind: kind, Decisions: 2, Policy: "p", Revision: 1, Time: h.Time}
+			lines = append(lines, bytes.Clone(b.BeginSingles(&one, ledger.Place{Offset: int64(i)}, [32]byte{1})))
+		}
 		for _, sub := range []broker.SubscriptionID{"a", "b"} {
-			d := broker.Decision{Kind: broker.StreamDecision, Position: broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Offset: int64(i)}, Subscription: sub,
+			d := broker.Decision{Kind: kind, Position: broker.Position{Dataset: h.Dataset, TopicID: h.TopicID, Offset: h.First}, Subscription: sub,
 				PolicyDigest: "p", Revision: 1, Time: h.Time, Event: broker.Digest{byte(i), 1}}
 			d.ID = broker.NewDecisionID(d.Kind, d.Position.TopicID, 0, d.Position.Offset, sub)
+			if kind == broker.LookupDecision {
+				d.Request = broker.Digest{byte(i), 2}
+				d.ID = broker.NewLookupID(d.Request, d.Event, &d.Position, sub)
+			}
 			d.Outcome.Reasons = []broker.Reason{"no_open_case"}
 			lines = append(lines, bytes.Clone(b.Add(&d)))
 		}

@@ -74,6 +74,9 @@ func (s *Service) take(ctx context.Context, tx *sql.Tx, d consumers.Delivery) er
 			return err
 		}
 	}
+	if d.Notice { // it was corrected, and the agreement gives no data of that: nothing is known until it is asked for
+		return nil
+	}
 	var r record
 	if err := json.Unmarshal(d.Data, &r); err != nil {
 		return fmt.Errorf("delivery %s has another form than was agreed", d.ID) // its content stays out of logs

@@ -52,6 +52,11 @@ func TestFeeFollowsIncomes(t *testing.T) {
 	expect("2000 true", "a", "b")
 	deliver(4, broker.Retraction, 3, "b", "2026-01", 30_000)
 	expect("500 true", "a", "b")
+	notice := consumers.Delivery{ID: broker.Digest{5}, Kind: broker.Correction, Of: broker.Digest{1}, Notice: true, Data: []byte("null")}
+	if err := handler(t.Context(), notice); err != nil {
+		t.Fatal(err)
+	}
+	expect("0 false", "a", "b")
 	if err := handler(t.Context(), consumers.Delivery{ID: broker.Digest{9}, Data: []byte(`{"oppgaveInntektsmottaker":7}`)}); err == nil {
 		t.Error("another form was taken")
 	}

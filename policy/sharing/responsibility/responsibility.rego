@@ -7,6 +7,23 @@
 package sharing.responsibility
 
 # METADATA
+# title: Nothing that it concerns is frozen
+# scope: document
+# custom:
+#   cites:
+#   - The broker's freeze switch
+#   - GDPR article 32
+#   message:
+#     nb: Datasettet, mottakeren eller postkassen er frosset, og da deles ingenting.
+#     nn: Datasettet, mottakaren eller postkassa er frose, og då blir ingenting delt.
+#     en: The dataset, the receiver or the mailbox is frozen, so nothing is shared.
+#   remedy:
+#     nb: Den som frøs, kan oppheve det når grunnen er borte. Registeret sier hvem det var, og hvorfor.
+#     nn: Den som fraus, kan oppheve det når grunnen er borte. Registeret seier kven det var, og kvifor.
+#     en: Whoever froze it can lift that when the cause is gone. The registry says who it was, and why.
+cleared["frozen"] if input.frozen == false
+
+# METADATA
 # title: The agreement is active
 # scope: document
 # custom:
@@ -259,5 +276,16 @@ cleared["corrections_not_agreed"] if {
 
 cleared["corrections_not_agreed"] if {
 	input.agreement.corrections == "deliver"
+	input.record.kind == "retraction"
+}
+
+# A notice carries no data: the broker leaves all fields out.
+cleared["corrections_not_agreed"] if {
+	input.agreement.corrections == "notify"
+	input.record.kind == "correction"
+}
+
+cleared["corrections_not_agreed"] if {
+	input.agreement.corrections == "notify"
 	input.record.kind == "retraction"
 }

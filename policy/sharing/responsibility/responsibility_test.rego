@@ -10,10 +10,14 @@ all_but(code) if {
 codes := {
 	"agreement_not_active", "agreement_outside_interval", "subscription_suspended", "mailbox_suspended",
 	"mailbox_not_receivers", "provider_not_owner", "package_not_for_dataset", "provider_controller_missing",
-	"consumer_controller_missing", "supplier_not_delegated", "delegation_not_in_force", "corrections_not_agreed",
+	"consumer_controller_missing", "supplier_not_delegated", "delegation_not_in_force", "corrections_not_agreed", "frozen",
 }
 
 test_in_order if all_but("nothing") with input as sample.in_order
+
+test_frozen if {
+	all_but("frozen") with input as sample.in_order with input.frozen as true
+}
 
 test_not_active if {
 	all_but("agreement_not_active") with input as sample.in_order with input.agreement.status as "accepted"
@@ -107,6 +111,14 @@ test_one_delegation_in_force_is_enough if {
 test_corrections_delivered if {
 	every kind in ["correction", "retraction"] {
 		all_but("nothing") with input as sample.in_order with input.record.kind as kind
+	}
+}
+
+test_corrections_notified if {
+	every kind in ["original", "correction", "retraction"] {
+		all_but("nothing") with input as sample.in_order
+			with input.record.kind as kind
+			with input.agreement.corrections as "notify"
 	}
 }
 

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"datafordeler/broker/access"
+	"datafordeler/broker/access/grant"
+	"datafordeler/providers"
+)
+
+// httpConnection is the flags for the broker's HTTP API in place of Kafka.
+type httpConnection struct {
+	url, tokenFile, issuer, client, key, kid *string
+}
+
+func httpFlags(fs *flag.FlagSet) httpConnection {
+	text := func(name string) *string { return fs.String(name, "", "") }
+	return httpConnection{text("url"), text("token-file"), text("issuer"), text("client"), text("client-key"), text("kid")}
+}
+
+// given reports whether one of them was: each belongs to a URL.
+func (h httpConnection) given() bool {
+	return *h.url+*h.tokenFile+*h.issuer+*h.client+*h.key+*h.kid != ""
+}
+
+// provide fills in where to publish and how to get a token.
+func (h httpConnection) provide(cfg *providers.Config) error {
+	switch {
+	case *h.url == "":
+		return usagef("--url is missing: a token is for the broker's HTTP API")
+	case *h.tokenFile != "" && *h.issuer+*h.client+*h.key+*h.kid != "":
+		return usagef("--token-file and --issuer exclude each other")
+	case *h.tokenFile != "":
+		cfg.Token = tokenFrom(*h.tokenFile)
+		if _, err := cfg.Token(context.Background()); err != nil {
+			return usagef("--token-file: %w", err)
+		}
+	case *h.issuer == "" || *h.client == "":
+		return usagef("who publishes? Give --token-file FILE, or --issuer URL and --client ID")
+	default:
+		c := &grant.Client{Issuer: *h.issuer, ID: *h.client, KeyID: *h.kid, Scopes: []string{access.Defaults().ScopeOf(access.PublishRecords)}}
+		var err error
+		switch {
+		case *h.key != "":
+			if c.Key, err = readKey(*h.key); err != nil {
+				return usagef("--client-key: %w", err)
+			}
+		case grant.Loopback(c.Issuer):
+			// Only an issuer that does not check it takes a key that nobody registered.
+			if c.Key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+				return err
+			}
+		default:
+			return usagef("--client-key is missing")
+		}
+		cfg.Token = (&grant.Source{Client: c}).Token
+	}
+	cfg.URL = *h.url
+	return nil
+}
+
+// tokenFrom reads a token from a file whenever one is asked for.
+func tokenFrom(path string) providers.TokenSource {
+	return func(context.Context) (string, error) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return "", err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
+			return "", fmt.Errorf("%s is not a file of at most %d bytes", path, maxKeyFile)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		token := strings.TrimSpace(string(b))
+		if token == "" || strings.ContainsAny(token, " \r\n\t") {
+			return "", fmt.Errorf("%s does not hold one token", path)
+		}
+		return token, nil
+	}
+}
