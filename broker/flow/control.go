@@ -15,7 +15,6 @@ import (
 	"datafordeler/broker"
 	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
-	"datafordeler/broker/truthtable/check"
 )
 
 // Control is the fold of the control topic, kept current, and the way to
@@ -37,10 +36,10 @@ type Control struct {
 	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
 	closed  bool
 
-	ends      *kafka.Ends   // of the control topic
-	appending chan struct{} // held by the one that appends
-	id        string        // transactional, of the writer
-	done      chan struct{}
+	ends     *kafka.Ends // of the control topic
+	commands commands    // one appends at a time: rivals in one process need not lose to each other
+	id       string      // transactional, of the writer
+	done     chan struct{}
 }
 
 // fateKept bounds how many events back an appender can learn its event's fate.
@@ -66,7 +65,7 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 	c := &Control{
 		engine: engine, topic: topics.Control(), reader: reader, adm: adm, log: log,
 		state: registry.New(), fate: map[int64]bool{}, passed: map[int64]bool{}, changed: make(chan struct{}),
-		appending: make(chan struct{}, 1), done: make(chan struct{}), id: newWriterID(),
+		done: make(chan struct{}), id: newWriterID(),
 		ends: kafka.NewEnds(engine, topics.Control()),
 	}
 	go c.follow(ctx)
@@ -210,17 +209,14 @@ var ErrConflict = errors.New("the registry kept changing while this change was b
 // ErrMaybeRecorded says that a change may have been recorded, and that nobody could tell.
 var ErrMaybeRecorded = errors.New("it may have been recorded; the same command again is harmless")
 
-// Append makes events from the state and appends them in one transaction. Each
-// names the revision that it was validated on; when another writer came first,
-// all of them lose, and plan is asked again on the new state. It returns the
-// revision after the events, folded here. No events is no change. *registry.RefusedError
-// is that the first of them says what cannot be: trying again would change nothing.
+// Append makes events from the state and appends them in one transaction, which they may
+// share with those of other callers. Each names the revision that it was validated on;
+// when another writer came first, all of them lose, and plan is asked again on the new
+// state. It returns the revision after the events, folded here. No events is no change.
+// *registry.RefusedError is that the first of them says what cannot be: trying again would
+// change nothing. A plan whose events are of subjects only must have looked, of what is
+// known of subjects, at those subjects only.
 func (c *Control) Append(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (broker.Revision, error) {
-	// One at a time from here: rivals in one process need not lose to each other.
-	if err := c.begin(ctx); err != nil {
-		return 0, err
-	}
-	defer c.end()
 	for try, begun := 0, time.Now(); time.Since(begun) < appendPatience; try++ {
 		// At once, while rivals may be leases, which make way. Rivals that lost
 		// together again and again must not come again together.
@@ -245,12 +241,7 @@ func (c *Control) appendLease(ctx context.Context, plan func(*registry.State) ([
 				return 0, err
 			}
 		}
-		if err := c.begin(ctx); err != nil {
-			return 0, err
-		}
-		rev, done, err := c.attempt(ctx, plan)
-		c.end()
-		if done {
+		if rev, done, err := c.attempt(ctx, plan); done {
 			return rev, err
 		}
 	}
@@ -268,53 +259,6 @@ func appendPause(ctx context.Context, least, spread int) error {
 	case <-ctx.Done():
 		return errors.Join(ErrConflict, ctx.Err())
 	}
-}
-
-func (c *Control) begin(ctx context.Context) error {
-	select {
-	case c.appending <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (c *Control) end() { <-c.appending }
-
-// attempt is one try of Append; not done is that another writer came first.
-func (c *Control) attempt(ctx context.Context, plan func(*registry.State) ([]registry.Event, error)) (rev broker.Revision, done bool, err error) {
-	c.mu.RLock()
-	events, err := plan(c.state)
-	rev = c.state.Revision()
-	var judge func(context.Context) error
-	var refused *registry.RefusedError
-	switch {
-	case err != nil || len(events) == 0:
-	case errors.As(c.state.Check(events[0]), &refused): // it would be refused by every instance, and again
-		err = refused
-	default:
-		judge, err = check.Guard(c.state, events)
-	}
-	c.mu.RUnlock()
-	if err != nil || len(events) == 0 {
-		return rev, true, err
-	}
-	if judge != nil { // it may take seconds, while folding goes on: whoever overtakes makes these events lose
-		if err := judge(ctx); err != nil {
-			return rev, true, err
-		}
-	}
-	offset, err := c.write(ctx, events)
-	if err != nil {
-		return 0, true, err
-	}
-	if err := c.await(ctx, func() bool { return c.next > offset }); err != nil {
-		return 0, true, fmt.Errorf("the change was written at offset %d of %s, but was not seen folded: %w: %w", offset, c.topic, ErrMaybeRecorded, err)
-	}
-	c.mu.RLock()
-	accepted := c.fate[offset]
-	c.mu.RUnlock()
-	return events[len(events)-1].Seq, accepted, nil
 }
 
 // Log calls fn for each event in the control topic as it stands now, with

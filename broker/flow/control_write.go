@@ -68,23 +68,23 @@ func (c *Control) drop(client *kgo.Client) {
 }
 
 // write produces the events in one transaction: readers of committed records
-// see all of them or none. It returns the offset of the last.
-func (c *Control) write(ctx context.Context, events []registry.Event) (int64, error) {
+// see all of them or none. It returns their offsets.
+func (c *Control) write(ctx context.Context, events []registry.Event) ([]int64, error) {
 	values := make([][]byte, len(events))
 	for i := range events {
 		var err error
 		if values[i], err = registry.Encode(events[i]); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	for {
 		client, kept, err := c.producer(ctx)
 		if err != nil {
-			return 0, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+			return nil, fmt.Errorf("writing to topic %s: %w", c.topic, err)
 		}
-		offset, ending, err := c.transact(ctx, client, values)
+		offsets, ending, err := c.transact(ctx, client, values)
 		if err == nil {
-			return offset, nil
+			return offsets, nil
 		}
 		c.drop(client)
 		// Kafka forgets writers that are silent for days. What was not asked to
@@ -92,15 +92,15 @@ func (c *Control) write(ctx context.Context, events []registry.Event) (int64, er
 		if kept && !ending && ctx.Err() == nil {
 			continue
 		}
-		return 0, err
+		return nil, err
 	}
 }
 
 // transact writes the values in one transaction. After an error, ending says
 // that it was asked to commit, so that it may have.
-func (c *Control) transact(ctx context.Context, client *kgo.Client, values [][]byte) (offset int64, ending bool, err error) {
+func (c *Control) transact(ctx context.Context, client *kgo.Client, values [][]byte) (offsets []int64, ending bool, err error) {
 	if err := client.BeginTransaction(); err != nil {
-		return 0, false, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+		return nil, false, fmt.Errorf("writing to topic %s: %w", c.topic, err)
 	}
 	records := make([]*kgo.Record, len(values))
 	for i, v := range values {
@@ -110,10 +110,13 @@ func (c *Control) transact(ctx context.Context, client *kgo.Client, values [][]b
 		abort, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		_ = client.EndTransaction(abort, kgo.TryAbort) // if this fails too, the next client or the timeout aborts it
-		return 0, false, fmt.Errorf("writing to topic %s: %w", c.topic, err)
+		return nil, false, fmt.Errorf("writing to topic %s: %w", c.topic, err)
 	}
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return 0, true, fmt.Errorf("committing to topic %s: %w: %w", c.topic, ErrMaybeRecorded, err)
+		return nil, true, fmt.Errorf("committing to topic %s: %w: %w", c.topic, ErrMaybeRecorded, err)
 	}
-	return records[len(records)-1].Offset, false, nil
+	for _, r := range records {
+		offsets = append(offsets, r.Offset)
+	}
+	return offsets, false, nil
 }
