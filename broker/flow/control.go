@@ -26,15 +26,19 @@ type Control struct {
 	adm    *kadm.Client
 	log    *slog.Logger
 
-	mu      sync.RWMutex    // guards all below
-	state   *registry.State // written by follow alone
-	next    int64           // offset after the last one folded
-	fate    map[int64]bool  // offset → accepted, of the latest fateKept events
-	passed  map[int64]bool  // offset → refused, of all events that were not accepted
-	changed chan struct{}   // closed and replaced at each fold
-	err     error           // why folding stopped; the instance must stop too
-	writer  *kgo.Client     // kept for the next append; nil before the first, and after an error
-	closed  bool
+	mu     sync.RWMutex    // guards all below
+	state  *registry.State // written by follow alone
+	next   int64           // offset after the last one folded
+	fate   map[int64]bool  // offset → accepted, of the latest fateKept events
+	passed map[int64]bool  // offset → refused, of all events that were not accepted
+	last   int64           // offset of the last event that was accepted; -1 before any
+	// imaged and imagedAt are the revision and the next offset of the latest image.
+	imaged   broker.Revision
+	imagedAt int64
+	changed  chan struct{} // closed and replaced at each fold
+	err      error         // why folding stopped; the instance must stop too
+	writer   *kgo.Client   // kept for the next append; nil before the first, and after an error
+	closed   bool
 
 	ends     *kafka.Ends // of the control topic
 	commands commands    // one appends at a time: rivals in one process need not lose to each other
@@ -48,6 +52,12 @@ const fateKept = 200_000
 // OpenControl folds the control topic up to its present end, and goes on
 // folding until ctx ends. The topic must exist.
 func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, log *slog.Logger) (*Control, error) {
+	return OpenControlFrom(ctx, engine, topics, log, "")
+}
+
+// OpenControlFrom is OpenControl, from the image in a file where there is one that is
+// good; see [Control.KeepImage]. "" is none.
+func OpenControlFrom(ctx context.Context, engine *kafka.Engine, topics kafka.Topics, log *slog.Logger, image string) (*Control, error) {
 	adm, err := engine.Admin()
 	if err != nil {
 		return nil, err
@@ -57,17 +67,21 @@ func OpenControl(ctx context.Context, engine *kafka.Engine, topics kafka.Topics,
 		adm.Close()
 		return nil, fmt.Errorf("reading where topic %s ends: %w", topics.Control(), err)
 	}
-	reader, err := engine.Reader([]kafka.Span{{Topic: topics.Control(), To: kafka.Follow}}, kgo.FetchMaxWait(time.Second))
-	if err != nil {
+	c := &Control{
+		engine: engine, topic: topics.Control(), adm: adm, log: log,
+		state: registry.New(), last: -1, fate: map[int64]bool{}, passed: map[int64]bool{}, changed: make(chan struct{}),
+		done: make(chan struct{}), id: newWriterID(),
+	}
+	if image != "" {
+		if err := c.begin(ctx, image, ends[c.topic][0]); err != nil {
+			c.aside(image, err)
+		}
+	}
+	if c.reader, err = engine.Reader([]kafka.Span{{Topic: c.topic, From: c.next, To: kafka.Follow}}, kgo.FetchMaxWait(time.Second)); err != nil {
 		adm.Close()
 		return nil, err
 	}
-	c := &Control{
-		engine: engine, topic: topics.Control(), reader: reader, adm: adm, log: log,
-		state: registry.New(), fate: map[int64]bool{}, passed: map[int64]bool{}, changed: make(chan struct{}),
-		done: make(chan struct{}), id: newWriterID(),
-		ends: kafka.NewEnds(engine, topics.Control()),
-	}
+	c.ends = kafka.NewEnds(engine, c.topic)
 	go c.follow(ctx)
 	if err := c.await(ctx, func() bool { return c.next >= ends[c.topic][0] }); err != nil {
 		c.Close()
@@ -185,7 +199,9 @@ func (c *Control) fold(r *kgo.Record) error {
 	if err != nil {
 		return fmt.Errorf("control event at offset %d: %w", r.Offset, err)
 	}
-	if !accepted {
+	if accepted {
+		c.last = r.Offset
+	} else {
 		c.passed[r.Offset] = !lost
 	}
 	c.fate[r.Offset] = accepted

@@ -44,6 +44,8 @@ type Config struct {
 	Store Store `yaml:"store"`
 	// Positions is the index of where the records on a subject lie.
 	Positions Positions `yaml:"positions"`
+	// Registry is from where a start folds the registry.
+	Registry Registry `yaml:"registry"`
 	// API is the HTTP API: to publish, receive, look up and audit.
 	API web.Config `yaml:"api"`
 	// Lookups says whose own endpoints lookups may go to.
@@ -108,6 +110,18 @@ type Positions struct {
 	// hashes and offsets, no identifier. It is disposable: delete it while the
 	// instance is down, and it is made anew from the log.
 	Path string `yaml:"path"`
+}
+
+// Registry is from where a start folds the registry.
+type Registry struct {
+	// Image is the file that an instance writes what it has folded to, now and then and
+	// when it stops, once the registry's log is long, and that a start begins from. Left
+	// empty, it is the data directory's name with .registry.image after it, beside that;
+	// for Apache Kafka it is datafordeler.registry.image. "off" turns it off. Each
+	// instance has one of its own, of about 0.1 kB for each case and consent. It holds
+	// keyed hashes of identifiers, no identifier, and is as trusted as the keystore. It
+	// is disposable: delete it, and the next start folds the whole log.
+	Image string `yaml:"image"`
 }
 
 // HTTP is the address that is listened on.

@@ -109,7 +109,7 @@ func (l *link) registry(ctx context.Context, std stdio, view func(*registry.Stat
 	if err := l.engine.EnsureTopics(ctx, l.cfg.ControlSpec()); err != nil {
 		return err
 	}
-	control, err := flow.OpenControl(ctx, l.engine, l.cfg.Topics(), warnings(std))
+	control, err := flow.OpenControlFrom(ctx, l.engine, l.cfg.Topics(), warnings(std), l.cfg.imagePath())
 	if err != nil {
 		return err
 	}

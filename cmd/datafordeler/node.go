@@ -68,7 +68,7 @@ func (n *node) open(ctx context.Context, withKeys bool) error {
 	}
 	var err error
 	// The fold goes on for as long as the command runs.
-	if n.control, err = flow.OpenControl(ctx, n.engine, n.cfg.Topics(), n.log); err != nil {
+	if n.control, err = flow.OpenControlFrom(ctx, n.engine, n.cfg.Topics(), n.log, n.cfg.imagePath()); err != nil {
 		return err
 	}
 	if !withKeys {

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"datafordeler/broker"
 	"datafordeler/broker/flow"
 	"datafordeler/broker/flow/positions"
-	"datafordeler/broker/kafka"
 	index "datafordeler/broker/store/positions"
 )
 
@@ -18,22 +16,7 @@ import (
 const positionsOff = "off"
 
 // positionsPath is where the index of positions is; "off" where there is none.
-func (c Config) positionsPath() string {
-	switch {
-	case c.Positions.Path != "":
-		return c.Positions.Path
-	case c.Engine == kafka.EngineKafka:
-		return "datafordeler.positions.db"
-	}
-	// As the read model, beside the data directory that is meant.
-	dir := filepath.Clean(c.Data)
-	if base := filepath.Base(dir); base == "." || base == ".." {
-		if full, err := filepath.Abs(dir); err == nil {
-			dir = full
-		}
-	}
-	return dir + ".positions.db"
-}
+func (c Config) positionsPath() string { return c.beside(c.Positions.Path, "positions.db") }
 
 // locating is a running instance's index of positions; all of it does nothing where
 // that is turned off.

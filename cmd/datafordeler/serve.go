@@ -69,6 +69,7 @@ func serve(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	defer n.close()
+	defer n.keepImage()()
 	book, err := n.openBook(life)
 	if err != nil {
 		return err
