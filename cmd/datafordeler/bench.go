@@ -33,6 +33,7 @@ func benchCommand() command {
        datafordeler bench http    [--polls N] [--rate N] [--seconds N] [flags]
        datafordeler bench lookups [--rate N] [--seconds N] [--records N] [flags]
        datafordeler bench withdraw [--count N] [--rate N] [flags]
+       datafordeler bench control [--consents N] [--rate N] [--events N] [flags]
        datafordeler bench decide  [--cases N] [--seed S] [--json]
        datafordeler bench scale   [--points N,N,…] [--records N] [--json]
        datafordeler bench sizing  [--records N] [--brokers A,B] [--json]
@@ -58,10 +59,12 @@ when each request was due: real HTTP over loopback, tokens checked by the gate, 
 clients on the same processors. backfill measures as latency does, alone and while
 a new subscription gets all that was published before it, and sees that each of
 these records was decided once. withdraw ends cases over HTTP and measures until
-each is answered as binding. memory routes a long stream and prints what the
+each is answered as binding. control gives consents and withdraws them by commands
+while records are routed, and starts on a long log of the registry, from its
+beginning and from an image. memory routes a long stream and prints what the
 process holds after each part of it, when garbage has been collected.
 
-route, ledger, latency, backfill, withdraw and memory:
+route, ledger, latency, backfill, withdraw, control and memory:
   --subscriptions N    how many are registered (1,000, and no fewer than fanout)
   --fanout F           how many of them each record is in scope of (1)
   --consent-share S    what share of the decisions stands on consent, 0 to 1 (0)
@@ -103,6 +106,11 @@ lookups only:
 withdraw only:
   --count N            how many cases are opened and ended (200), over HTTP, idle
                        and while --rate N records a second are published (1,000)
+control only:
+  --consents N         how many are given and withdrawn (50,000), by --rate N commands
+                       a second (5,000), beside --record-rate N records a second (1,000)
+  --events N           how long the log of the registry is made (1,000,000); its last
+                       twentieth is later than the image. 0 leaves this part out
 decide only:
   --cases N            how many (10,000), drawn from --seed S (1)
 scale only:
@@ -124,13 +132,14 @@ Examples:
   datafordeler bench route --brokers localhost:9092 --consent-share 0.25
   datafordeler bench latency --rate 5000 --seconds 60
   datafordeler bench backfill --records 100000 --seconds 10
+  datafordeler bench control --consents 1000000 --events 10000000
   datafordeler bench decide --cases 100000 --seed 7
   datafordeler bench scale --points 10,100000 --json
   datafordeler bench memory --records 2000000
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			if len(args) == 0 {
-				return usagef("which? route, ledger, latency, http, backfill, withdraw, decide, scale, sizing or memory")
+				return usagef("which? route, ledger, latency, http, lookups, backfill, withdraw, control, decide, scale, sizing or memory")
 			}
 			switch args[0] {
 			case "route":
@@ -153,12 +162,14 @@ Examples:
 				return benchLookups(ctx, std, args[1:])
 			case "withdraw":
 				return benchWithdraw(ctx, std, args[1:])
+			case "control":
+				return benchControl(ctx, std, args[1:])
 			case "memory":
 				return benchMemory(ctx, std, args[1:])
 			case "-h", "-help", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no bench %q: route, ledger, latency, http, lookups, backfill, withdraw, decide, scale, sizing or memory", args[0])
+			return usagef("no bench %q: route, ledger, latency, http, lookups, backfill, withdraw, control, decide, scale, sizing or memory", args[0])
 		},
 	}
 }
