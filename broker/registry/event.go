@@ -69,6 +69,11 @@ const (
 	ConsentGiven     Type = "consent.given"     // broker.Consent, not withdrawn
 	ConsentWithdrawn Type = "consent.withdrawn" // Withdrawal
 
+	// A consent that was given to another system has ended there, and how far that
+	// system's feed of such has been followed; see feed.go.
+	ConsentEnded    Type = "consent.ended"    // ForeignEnd
+	ConsentFollowed Type = "consent.followed" // ConsentFeed
+
 	PolicyActivated    Type = "policy.activated"    // Policy
 	KeystoreRegistered Type = "keystore.registered" // Keystore
 	BudgetLeased       Type = "budget.leased"       // Lease
@@ -313,6 +318,10 @@ func empty(t Type) (payload, bool) {
 		return new(CaseEnd), true
 	case ConsentGiven:
 		return new(broker.Consent), true
+	case ConsentEnded:
+		return new(ForeignEnd), true
+	case ConsentFollowed:
+		return new(ConsentFeed), true
 	case PolicyActivated:
 		return new(Policy), true
 	case KeystoreRegistered:

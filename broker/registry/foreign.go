@@ -43,6 +43,10 @@ func (r *ForeignRight) fits(b *broker.LegalBasis) bool {
 	return true
 }
 
+// ErrConsentEnded: a consent has ended where it was given, and its proof, which may be
+// good a while longer, does not give it any more.
+var ErrConsentEnded = errors.New("the consent was withdrawn where it was given; ask for a new one")
+
 // ErrConsentWithdrawn: a consent was withdrawn here, and its proof does not give it again.
 var ErrConsentWithdrawn = errors.New("the consent was withdrawn here; a withdrawn consent is not given again by its old proof: ask for a new one")
 
@@ -55,6 +59,9 @@ func (s *State) TakeConsent(f ForeignConsent) (stands []broker.Consent, changes 
 	external := strings.ToLower(f.External)
 	if external == "" || len(f.Rights) == 0 {
 		return nil, nil, errors.New("a consent given elsewhere has an identifier, and says to what it was given")
+	}
+	if s.EndedElsewhere(external) {
+		return nil, nil, ErrConsentEnded
 	}
 	if s.organisations[f.Consumer] == nil {
 		return nil, nil, fmt.Errorf("organisation %s is not registered here", f.Consumer)
@@ -95,16 +102,16 @@ func (s *State) TakeConsent(f ForeignConsent) (stands []broker.Consent, changes 
 	return want, changes, nil
 }
 
-// WithdrawForeign is what withdraws a consent that was given elsewhere: all that
-// [State.TakeConsent] recorded of it and that stands.
-func (s *State) WithdrawForeign(external string, at time.Time) []Change {
+// withdrawForeign is what withdraws all that [State.TakeConsent] recorded of a consent
+// and that stands, of what is meant.
+func (s *State) withdrawForeign(external string, at time.Time, meant func(*broker.Consent) bool) []Change {
 	external = strings.ToLower(external)
 	var changes []Change
 	seen := map[broker.ConsentID]bool{}
 	for _, d := range s.Datasets() {
 		for _, p := range s.consentPurposes(d.ID) {
 			id := foreignID(external, d.ID, p)
-			if c, ok := s.Consent(id); ok && !seen[id] && c.Withdrawn.IsZero() {
+			if c, ok := s.Consent(id); ok && !seen[id] && c.Withdrawn.IsZero() && meant(&c) {
 				seen[id] = true
 				changes = append(changes, WithdrawConsent(id, at))
 			}

@@ -105,19 +105,16 @@ func TestTakeConsent(t *testing.T) {
 		}
 	}
 	// Withdrawn where it was given: all of it, once, and for good.
-	do(s.WithdrawForeign(f.External, s.At())...)
+	do(s.EndForeign(f.External, s.At(), s.At(), false)...)
 	for _, d := range []broker.DatasetID{"d", "e"} {
 		if got := s.Consents(nil, "964338531", d, "laan", f.Subject); got[0].Withdrawn.IsZero() {
 			t.Errorf("dataset %s: it stands", d)
 		}
 	}
-	if more := s.WithdrawForeign(f.External, s.At()); len(more) != 0 {
+	if more := s.EndForeign(f.External, s.At(), s.At(), false); len(more) != 0 {
 		t.Errorf("withdrawn twice: %d", len(more))
 	}
-	if _, _, err := s.TakeConsent(f); !errors.Is(err, ErrConsentWithdrawn) {
+	if _, _, err := s.TakeConsent(f); !errors.Is(err, ErrConsentEnded) {
 		t.Errorf("given again by its old proof: %v", err)
-	}
-	if others := s.WithdrawForeign("another", s.At()); len(others) != 0 {
-		t.Errorf("another withdrew %d", len(others))
 	}
 }

@@ -138,7 +138,7 @@ func everything(t *testing.T) (*State, []Event) {
 	for _, x := range []Type{
 		OrganisationPut, DatasetPut, BasisPut, PackagePut, MailboxPut, AgreementPut, SubscriptionPut,
 		DelegationPut, DelegationWithdrawn,
-		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn,
+		CaseOpened, CaseEnded, ConsentGiven, ConsentWithdrawn, ConsentEnded, ConsentFollowed,
 		PolicyActivated, KeystoreRegistered, BudgetLeased, LedgerRegistered, PeriodDestroyed, SubjectLookedUp,
 		RolePut, CredentialIssued, CredentialRevoked,
 		WebhookSet, WebhookProven, WebhookRotated, WebhookStopped, WebhookRemoved,
@@ -234,6 +234,8 @@ func regimeOfAll(day func(int) time.Time) (all []func(*State) Change) {
 	add(GiveConsent(broker.Consent{ID: "ob", Subject: subjectNamed("ola"), Consumer: "964338531", Dataset: "d", Purpose: "p", Valid: broker.Interval{From: day(1), To: day(20)}}))
 	add(WithdrawConsent("ob", day(7)))
 	add(GiveReceipt(Receipt{Consent: "ob", Agreement: "ob", Did: DidKeep, ELI: keep.ELI, Paragraph: keep.Paragraph, Note: "regnskap <&>"}))
+	add(change(ConsentEnded, ForeignEnd{"5f0f6f5e-1f5b-4a39-9a9b-0d3b6b2c7a13", day(8)}))
+	add(FollowConsents(ConsentFeed{Source: "altinn", Page: "AZ+/==", Entries: 2, Digest: broker.Digest{3}, Gap: true}))
 	return all
 }
 

@@ -90,6 +90,9 @@ func (s *State) Hash() broker.Digest {
 	if s.obligations.rows.len() > 0 {
 		parts = append(parts, slices.Collect(s.ObligationsAfter(0)))
 	}
+	if len(s.foreign.ended) > 0 || len(s.foreign.feeds) > 0 {
+		parts = append(parts, s.foreign.hashed(&s.subjects.times))
+	}
 	if len(s.assessments) > 0 {
 		parts = append(parts, s.LegalAssessments())
 	}

@@ -19,7 +19,7 @@ import (
 // ImageVersion names what the fold makes of the events, and how an image says it. It
 // rises with every change of either, so that what an older program made of the log is
 // never taken for what this one would: then the log is folded from its beginning, once.
-const ImageVersion = 1
+const ImageVersion = 2
 
 // imageMagic begins each image.
 const imageMagic = "datafordeler registry image\n"
@@ -31,7 +31,7 @@ const imageMagic = "datafordeler registry image\n"
 //	image    = magic version head tables
 //	version  = uvarint, ImageVersion
 //	head     = text, the JSON of what there are few of
-//	tables   = grades subjects cases texts consents texts obligations receipts
+//	tables   = grades subjects cases texts consents texts obligations receipts ended
 //	table    = uvarint, the number of rows, and the rows
 //	text     = uvarint, its length, and its bytes
 //
@@ -47,6 +47,7 @@ type Image struct {
 	names       imageTexts
 	obligations [][]obligationRow
 	receipts    []imageReceipt
+	ended       []imageEnd
 }
 
 type imageHead struct {
@@ -87,6 +88,7 @@ type imageHead struct {
 	Synced      *ProtectionState
 	Known       bool
 	Deviations  []DeviationState
+	Feeds       map[string]ConsentFeedState
 	Declared    map[broker.SubscriptionID]broker.Revision
 	Starts      []Start
 	Approved    map[broker.TruthTableID]ApprovedTable
@@ -131,6 +133,11 @@ type imageReceipt struct {
 	receipt Receipted
 }
 
+type imageEnd struct {
+	consent uuidKey
+	at      instant
+}
+
 type imageTexts struct {
 	full []string
 	open string
@@ -151,7 +158,7 @@ func (s *State) Image() *Image {
 			Cosigned:    cloneEach(s.cosigned), Closed: maps.Clone(s.closed), Invited: cloneEach(s.invited),
 			Acceded: maps.Clone(s.acceded), Lifecycles: maps.Clone(s.lifecycles),
 			Withdrawn: maps.Clone(s.withdrawn), Credentials: maps.Clone(s.credentials), Logins: s.logins,
-			Webhooks: maps.Clone(s.webhooks), Hooked: s.hooked, Frozen: s.Freezes(), Synced: s.protected.synced, Known: s.protected.known,
+			Webhooks: maps.Clone(s.webhooks), Hooked: s.hooked, Frozen: s.Freezes(), Synced: s.protected.synced, Known: s.protected.known, Feeds: maps.Clone(s.foreign.feeds),
 			Declared: maps.Clone(s.declared), Starts: slices.Clone(s.starts), Approved: maps.Clone(s.approved),
 			Policy: s.policy, Policies: maps.Clone(s.policies), Keystore: s.keystore, Ledger: s.ledger,
 			Keystores: maps.Clone(s.keystores), Destroyed: maps.Clone(s.destroyed), Odd: slices.Clone(u.times.odd),
@@ -199,6 +206,10 @@ func (s *State) Image() *Image {
 		m.receipts = append(m.receipts, imageReceipt{row, r})
 	}
 	slices.SortFunc(m.receipts, func(a, b imageReceipt) int { return cmp.Compare(a.row, b.row) })
+	for k, at := range s.foreign.ended {
+		m.ended = append(m.ended, imageEnd{k, at})
+	}
+	slices.SortFunc(m.ended, func(a, b imageEnd) int { return bytes.Compare(a.consent[:], b.consent[:]) })
 	return m
 }
 
@@ -278,6 +289,9 @@ func (m *Image) Write(w io.Writer) error {
 		b.buf = fixed(b.buf, r.row)
 		b.text(string(v))
 	}
+	writeRows(&b, [][]imageEnd{m.ended}, func(dst []byte, e *imageEnd) []byte {
+		return fixed(append(dst, e.consent[:]...), uint64(e.at))
+	})
 	b.flush()
 	if b.err != nil {
 		return b.err

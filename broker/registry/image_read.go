@@ -130,6 +130,7 @@ func (s *State) fromHead(h *imageHead) error {
 	take(&s.policies, h.Policies)
 	take(&s.keystores, h.Keystores)
 	take(&s.destroyed, h.Destroyed)
+	take(&s.foreign.feeds, h.Feeds)
 	s.logins, s.hooked, s.starts = h.Logins, h.Hooked, h.Starts
 	s.protected.synced, s.protected.known = h.Synced, h.Known
 	s.policy, s.keystore, s.ledger = h.Policy, h.Keystore, h.Ledger
@@ -218,6 +219,13 @@ func (s *State) fromTables(in *imageReader) {
 		o.receipts[row] = r
 	}
 	o.open -= len(o.receipts)
+	readRows(in, 24, func(b rowBytes) {
+		k, at := uuidKey(b.next(16)), instant(b.u64())
+		if !u.times.has(at) {
+			in.err = errors.New("a row leads nowhere")
+		}
+		s.foreign.ended[k] = at
+	})
 }
 
 // whole holds the rows to each other: each number in them leads somewhere.

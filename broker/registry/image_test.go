@@ -85,7 +85,7 @@ func TestImageAndTail(t *testing.T) {
 // an instance would begin from what another program made of the log.
 func TestImageVersion(t *testing.T) {
 	s, _ := everything(t)
-	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "1 80c67987390345d0cda8685e62377053b5a180fd2e6547cbb3509741864184a0"; got != want {
+	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 b62c5d79075ebc4f62bdfa186659022dbb845d8b4be75495362886a8251257b8"; got != want {
 		t.Errorf("version and digest of the image are now\n%s\nand were\n%s", got, want)
 	}
 }
@@ -98,10 +98,11 @@ func TestImageHasAll(t *testing.T) {
 		"subjects":    "rows byKey cases consents times",                    // byKey: made anew
 		"obligations": "rows byName duties duty open asking known receipts", // byName, duty, open and known: made anew
 		"protections": "grades synced known",
+		"foreign":     "ended feeds",
 		"State": "revision structure head at catalogue regime withdrawn leased credentials logins webhooks hooked frozen protected registers " + // registers: made anew
-			"deviations obligations subjects declared starts approved policy policies keystore ledger keystores destroyed resolved", // resolved: made when it is asked for
+			"deviations obligations subjects foreign declared starts approved policy policies keystore ledger keystores destroyed resolved", // resolved: made when it is asked for
 	}
-	for _, v := range []any{catalogue{}, regime{}, subjects{}, obligations{}, protections{}, (*State)(nil)} {
+	for _, v := range []any{catalogue{}, regime{}, subjects{}, obligations{}, protections{}, foreign{}, (*State)(nil)} {
 		typ := reflect.TypeOf(v)
 		if typ.Kind() == reflect.Pointer {
 			typ = typ.Elem()

@@ -88,6 +88,10 @@ func (s *State) refuse(p payload, t Type) string {
 		return s.refuseConsent(v)
 	case *Withdrawal:
 		return s.refuseWithdrawal(v, t)
+	case *ForeignEnd:
+		return s.refuseForeignEnd(v)
+	case *ConsentFeed:
+		return refuseConsentFeed(v)
 	case *Policy:
 		if v.Digest == "" || len(v.Modules) == 0 {
 			return "a policy needs its digest and its modules"
@@ -294,6 +298,8 @@ func (s *State) refuseConsent(v *broker.Consent) string {
 		return "a consent is given first, and withdrawn by an event of its own"
 	case known:
 		return fmt.Sprintf("consent %q was given before: a new consent has a new name", v.ID)
+	case s.EndedElsewhere(v.External):
+		return ErrConsentEnded.Error()
 	}
 	if err := v.Valid.Check(); err != nil {
 		return err.Error()

@@ -42,6 +42,7 @@ type State struct {
 	obligations obligations
 
 	subjects subjects // cases and consents
+	foreign  foreign
 	// declared is when each subscription first was, and starts those that begin
 	// earlier than that, in the order of the log.
 	declared map[broker.SubscriptionID]broker.Revision
@@ -130,6 +131,7 @@ func New() *State {
 		deviations:  map[broker.Digest]DeviationState{},
 		obligations: newObligations(),
 		subjects:    newSubjects(),
+		foreign:     foreign{ended: map[uuidKey]instant{}, feeds: map[string]ConsentFeedState{}},
 		declared:    map[broker.SubscriptionID]broker.Revision{},
 		policies:    map[string]broker.Revision{},
 		keystores:   map[string]time.Time{},
@@ -241,6 +243,9 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 			return false
 		}
 		s.withdrawn[broker.DelegationID(v.ID)] = *v
+	case *ForeignEnd, *ConsentFeed:
+		s.applyForeign(v, e)
+		return false // what ends with it is withdrawn by events of its own
 	case *Lease:
 		l := s.leased[v.Agreement]
 		if l == nil {

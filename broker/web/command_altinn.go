@@ -67,7 +67,7 @@ func (x *commands) registerForeignConsents() {
 			for _, f := range all {
 				stands, more, err := st.TakeConsent(f)
 				switch {
-				case errors.Is(err, registry.ErrConsentWithdrawn):
+				case errors.Is(err, registry.ErrConsentWithdrawn), errors.Is(err, registry.ErrConsentEnded):
 					return nil, conflict(st, err.Error())
 				case err != nil:
 					return nil, NewProblem(http.StatusUnprocessableEntity, err.Error())

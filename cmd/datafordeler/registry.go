@@ -400,11 +400,13 @@ func eventName(e registry.Event) string {
 		Agreement string `json:"agreement"`
 		Need      string `json:"need"`
 		Framework string `json:"framework"`
+		External  string `json:"external"`
+		Source    string `json:"source"`
 	}
 	if json.Unmarshal(e.Data, &named) != nil {
 		return ""
 	}
-	for _, s := range []any{named.ID, named.Agreement, named.Need, named.Framework, named.Number, named.Digest, named.Period} {
+	for _, s := range []any{named.ID, named.Agreement, named.Need, named.Framework, named.Number, named.Digest, named.Period, named.External, named.Source} {
 		if v := reflect.ValueOf(s); v.IsValid() && !v.IsZero() {
 			return fmt.Sprint(s)
 		}

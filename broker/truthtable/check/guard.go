@@ -48,7 +48,7 @@ func Guard(st *registry.State, events []registry.Event) (func(context.Context) e
 // that a new one is judged until somebody has thought of it.
 func touches(e registry.Event) bool {
 	switch e.Type {
-	case registry.CaseOpened, registry.CaseEnded, registry.ConsentGiven, registry.ConsentWithdrawn, registry.BudgetLeased,
+	case registry.CaseOpened, registry.CaseEnded, registry.ConsentGiven, registry.ConsentWithdrawn, registry.ConsentEnded, registry.ConsentFollowed, registry.BudgetLeased,
 		registry.MailboxPut, registry.SubscriptionPut, registry.RolePut, registry.AssessmentPut,
 		registry.DelegationWithdrawn, // it narrows
 		registry.KeystoreRegistered, registry.LedgerRegistered, registry.PeriodDestroyed, registry.SubjectLookedUp,
