@@ -47,5 +47,6 @@
 //   - a lookup finds too little: flow/positions, then store/positions;
 //   - a decision comes out otherwise today: flow/replay;
 //   - a reader jumps, waits or says that something is gone: kafka, reader.go.
+//   - a consent was withdrawn in Altinn and counts here: consentfeed;
 //   - an endpoint is sent nothing, or not what was expected: webhook.
 package broker

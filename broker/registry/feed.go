@@ -37,6 +37,11 @@ type ConsentFeed struct {
 	// Gap: the feed did not go on where it had been read to, and is read from its
 	// beginning again.
 	Gap bool `json:"gap,omitempty"`
+	// Unknown is the type of the entry that follows, where its reader does not know it:
+	// what comes after was taken all the same, and is read again by one that does.
+	Unknown string `json:"unknown,omitempty"`
+	// Last is when what the last entry tells of happened.
+	Last time.Time `json:"last,omitzero"`
 }
 
 // ConsentFeedState is how far a feed has been followed, and when that was said.
@@ -140,24 +145,25 @@ func refuseConsentFeed(v *ConsentFeed) string {
 	case v.Entries < 0 || v.Entries > maxPageEntries || (v.Entries == 0) != v.Digest.IsZero():
 		return fmt.Sprintf("a page of a feed has 0 to %d entries, and where it has any their digest", maxPageEntries)
 	}
-	if err := CheckFeedPage(v.Page); err != nil {
-		return err.Error()
+	if v.Unknown != "" {
+		if r := name(v.Unknown); r != "" {
+			return r
+		}
 	}
-	return ""
+	return refuseFeedPage(v.Page)
 }
 
-// CheckFeedPage says what a page's name may not be: it stands in the log for ever. Its
-// error does not repeat it.
-func CheckFeedPage(page string) error {
+// refuseFeedPage says what a page's name may not be: it stands in the log for ever.
+func refuseFeedPage(page string) string {
 	switch {
 	case len(page) > maxPage:
-		return fmt.Errorf("the feed names a page in more than %d bytes", maxPage)
+		return fmt.Sprintf("the feed names a page in more than %d bytes", maxPage)
 	case strings.ContainsFunc(page, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return fmt.Errorf("the feed names a page by other signs than letters, digits and marks of ASCII")
+		return "the feed names a page by other signs than letters, digits and marks of ASCII"
 	case elevenDigits(page):
-		return fmt.Errorf("the feed names a page by eleven digits in a row: it could be a person's number")
+		return "the feed names a page by eleven digits in a row: it could be a person's number"
 	}
-	return nil
+	return ""
 }
 
 func (s *State) applyForeign(p payload, e *Event) {

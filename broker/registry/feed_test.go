@@ -114,12 +114,14 @@ func TestFeedsAreHeldToTheirWords(t *testing.T) {
 		"more than 500 bytes":          &ConsentFeed{Source: "x", Page: strings.Repeat("x", 501)},
 		"other signs":                  &ConsentFeed{Source: "x", Page: "a b"},
 		"by eleven digits":             &ConsentFeed{Source: "x", Page: "01019012345"},
+		"a name may not hold eleven":   &ConsentFeed{Source: "x", Unknown: "a01019012345"},
+		"beginning with a letter":      &ConsentFeed{Source: "x", Unknown: "Viewed"},
 	} {
 		if got := s.refuse(p, ""); !strings.Contains(got, want) || strings.Contains(got, "01019012345") {
 			t.Errorf("want %q, got %q", want, got)
 		}
 	}
-	for _, p := range []payload{&ForeignEnd{elsewhere, s.At()}, &ConsentFeed{Source: "x"}, &ConsentFeed{Source: "x", Page: "AZ+/=_-%3D", Entries: 1, Digest: digest, Gap: true}} {
+	for _, p := range []payload{&ForeignEnd{elsewhere, s.At()}, &ConsentFeed{Source: "x"}, &ConsentFeed{Source: "x", Page: "AZ+/=_-%3D", Entries: 1, Digest: digest, Gap: true, Unknown: "viewed", Last: s.At()}} {
 		if got := s.refuse(p, ""); got != "" {
 			t.Errorf("%+v: %s", p, got)
 		}

@@ -236,6 +236,7 @@ func regimeOfAll(day func(int) time.Time) (all []func(*State) Change) {
 	add(GiveReceipt(Receipt{Consent: "ob", Agreement: "ob", Did: DidKeep, ELI: keep.ELI, Paragraph: keep.Paragraph, Note: "regnskap <&>"}))
 	add(change(ConsentEnded, ForeignEnd{"5f0f6f5e-1f5b-4a39-9a9b-0d3b6b2c7a13", day(8)}))
 	add(FollowConsents(ConsentFeed{Source: "altinn", Page: "AZ+/==", Entries: 2, Digest: broker.Digest{3}, Gap: true}))
+	add(FollowConsents(ConsentFeed{Source: "altinn", Entries: 1, Digest: broker.Digest{4}, Unknown: "viewed", Last: day(8)}))
 	return all
 }
 

@@ -85,7 +85,7 @@ func TestImageAndTail(t *testing.T) {
 // an instance would begin from what another program made of the log.
 func TestImageVersion(t *testing.T) {
 	s, _ := everything(t)
-	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 b62c5d79075ebc4f62bdfa186659022dbb845d8b4be75495362886a8251257b8"; got != want {
+	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 08cf327cb1d5bb9b2dfeb26ac737af38e40ad6016437d5c87f8d8cb64a84d716"; got != want {
 		t.Errorf("version and digest of the image are now\n%s\nand were\n%s", got, want)
 	}
 }

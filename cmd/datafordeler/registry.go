@@ -76,6 +76,8 @@ func registryCommand() command {
        datafordeler registry case open|end --subscription S [--from T] [--to T] --actor NAME < ids
        datafordeler registry consent give|withdraw --consumer N --dataset D --purpose P [--to T] --actor NAME < ids
        datafordeler registry consent import --actor NAME [--wait 30s] < token
+       datafordeler registry consent follow --source NAME --feed URL --actor NAME [--once] …
+       datafordeler registry consent status [--json]
        datafordeler registry delegation withdraw --id D --actor NAME [--wait 30s]
        datafordeler registry gaps [--at T] [--json|--csv]
 
@@ -90,6 +92,8 @@ case and consent read identifiers from standard input, one a line, and hash them
 here: they stand in no argument, log or event.
 consent import reads a consent token of Altinn's, as Maskinporten signed it, and
 records what it proves, by the issuers in the configuration; the token is not kept.
+consent follow withdraws what Altinn's feed says was withdrawn there, and status shows
+how far it was read: datafordeler registry consent follow --help tells more.
 delegation withdraw ends a supplier's leave to receive for a consumer, for good:
 the next one has a name of its own.
 gaps reports the open needs that no legal basis in force covers, the most asked for
@@ -116,8 +120,13 @@ Examples:
 			case "case":
 				return registrySubjects(ctx, std, "case", rest)
 			case "consent":
-				if len(rest) > 0 && rest[0] == "import" {
-					return registryConsentImport(ctx, std, rest[1:])
+				if len(rest) > 0 {
+					switch rest[0] {
+					case "import":
+						return registryConsentImport(ctx, std, rest[1:])
+					case "follow", "status":
+						return consentFeed(ctx, std, rest[0], rest[1:])
+					}
 				}
 				return registrySubjects(ctx, std, "consent", rest)
 			case "delegation":
@@ -417,7 +426,7 @@ func eventName(e registry.Event) string {
 // registrySubjects opens and ends cases, gives and withdraws consents.
 func registrySubjects(ctx context.Context, std stdio, what string, args []string) error {
 	if len(args) == 0 {
-		return usagef("%s what? open or end; give, withdraw or import", what)
+		return usagef("%s what? open or end; give, withdraw, import, follow or status", what)
 	}
 	verb := args[0]
 	fs := newFlags("registry " + what)
