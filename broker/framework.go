@@ -28,6 +28,18 @@ type Framework struct {
 	By          string           `json:"by"`
 	// Closed takes no more accessions. Those that were made stand.
 	Closed bool `json:"closed,omitempty"`
+	// FourEyes: nobody accedes before another function of the provider's than By has
+	// approved the terms as they stand. It is not taken back.
+	FourEyes bool `json:"fourEyes,omitempty"`
+}
+
+// FrameworkApproval is another function's word that a framework's terms are the
+// provider's.
+type FrameworkApproval struct {
+	Framework AgreementID `json:"framework"`
+	By        string      `json:"by"` // a function, not a person's name
+	// On is the digest of the terms, as for an accession.
+	On Digest `json:"on,omitzero"`
 }
 
 // Invitation invites organisations to accede.

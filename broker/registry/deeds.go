@@ -17,6 +17,12 @@ func (s *State) standingAs(body any) any {
 			return &c.Cosignature
 		}
 		return nil
+	case *broker.FrameworkApproval:
+		if a, ok := s.approvals[v.Framework]; ok {
+			b := a.FrameworkApproval
+			return &b
+		}
+		return nil
 	case *broker.Invitation:
 		for _, n := range v.Organisations {
 			if _, ok := s.invited[v.Framework][n]; !ok {
@@ -63,6 +69,10 @@ func (s *State) fill(body any) {
 		}
 		if s.agreements[v.Agreement] != nil && slices.Contains(broker.Steps, v.Step) && v.Terms == nil {
 			v.On = s.StepDigest(v.Agreement, v.Step)
+		}
+	case *broker.FrameworkApproval:
+		if f := s.frameworks[v.Framework]; f != nil && v.On.IsZero() {
+			v.On = s.FrameworkDigest(f)
 		}
 	case *broker.Accession:
 		if !v.On.IsZero() {

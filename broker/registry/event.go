@@ -122,10 +122,12 @@ const (
 	NeedClosedType Type = "need.closed"   // broker.NeedClosure
 
 	// How agreements come about; see lifecycle.go and framework.go.
-	AgreementStepped Type = "agreement.step"    // broker.AgreementStep
-	FrameworkPut     Type = "framework.put"     // broker.Framework; its terms never change once it has a party
-	FrameworkInvited Type = "framework.invited" // broker.Invitation
-	FrameworkAcceded Type = "framework.acceded" // broker.Accession
+	AgreementStepped Type = "agreement.step" // broker.AgreementStep
+	FrameworkPut     Type = "framework.put"  // broker.Framework; its terms never change once it has a party
+	// FrameworkApproved is a second pair of eyes, where the framework asks for them.
+	FrameworkApproved Type = "framework.approved" // broker.FrameworkApproval
+	FrameworkInvited  Type = "framework.invited"  // broker.Invitation
+	FrameworkAcceded  Type = "framework.acceded"  // broker.Accession
 )
 
 // Withdrawal takes back a delegation or a consent, from At on.
@@ -372,6 +374,8 @@ func empty(t Type) (payload, bool) {
 		return new(broker.AgreementStep), true
 	case FrameworkPut:
 		return new(broker.Framework), true
+	case FrameworkApproved:
+		return new(broker.FrameworkApproval), true
 	case FrameworkInvited:
 		return new(broker.Invitation), true
 	case FrameworkAcceded:

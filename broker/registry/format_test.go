@@ -146,7 +146,7 @@ func everything(t *testing.T) (*State, []Event) {
 		AssessmentPut, TruthTablePut, TruthTableApproved,
 		ProtectionSet, ProtectionSynced,
 		DeviationReport, DeviationAnswered, ReceiptGiven,
-		NeedPut, NeedCosigned, NeedClosedType, AgreementStepped, FrameworkPut, FrameworkInvited, FrameworkAcceded,
+		NeedPut, NeedCosigned, NeedClosedType, AgreementStepped, FrameworkPut, FrameworkApproved, FrameworkInvited, FrameworkAcceded,
 	} {
 		if !types[x] {
 			t.Errorf("no event of type %s", x)
@@ -237,6 +237,11 @@ func regimeOfAll(day func(int) time.Time) (all []func(*State) Change) {
 	add(change(ConsentEnded, ForeignEnd{"5f0f6f5e-1f5b-4a39-9a9b-0d3b6b2c7a13", day(8)}))
 	add(FollowConsents(ConsentFeed{Source: "altinn", Page: "AZ+/==", Entries: 2, Digest: broker.Digest{3}, Gap: true}))
 	add(FollowConsents(ConsentFeed{Source: "altinn", Entries: 1, Digest: broker.Digest{4}, Unknown: "viewed", Last: day(8)}))
+	add(must(Put(broker.Framework{ID: "fo", Title: "Rammeavtale", Provider: skatt, Dataset: "d", Package: broker.PackageRef{ID: "r", Version: 1}, Purpose: "p",
+		Bases: []broker.LegalBasisID{}, Corrections: broker.DeliverCorrections, Eligible: []string{}, Assessments: []broker.SideAssessment{}, Mapping: []broker.FieldMeaning{}, By: "Juridisk seksjon", FourEyes: true})))
+	all = append(all, func(s *State) Change {
+		return ApproveFramework(broker.FrameworkApproval{Framework: "fo", By: "Avtaleforvaltning", On: s.FrameworkDigest(s.Framework("fo"))})
+	})
 	return all
 }
 

@@ -17,6 +17,13 @@ type Invited struct {
 	Actor string    `json:"actor"`
 }
 
+// FrameworkApprovedBy is an approval of a framework's terms that was given.
+type FrameworkApprovedBy struct {
+	broker.FrameworkApproval
+	At    time.Time `json:"at"`
+	Actor string    `json:"actor"`
+}
+
 // Acceded is an accession that was made.
 type Acceded struct {
 	broker.Accession
@@ -24,6 +31,9 @@ type Acceded struct {
 	Actor    string          `json:"actor"`
 	Revision broker.Revision `json:"revision"`
 }
+
+// ApproveFramework approves a framework's terms for its provider.
+func ApproveFramework(v broker.FrameworkApproval) Change { return change(FrameworkApproved, v) }
 
 // Invite invites organisations to a framework.
 func Invite(v broker.Invitation) Change { return change(FrameworkInvited, v) }
@@ -61,7 +71,7 @@ func (s *State) Accession(id broker.AgreementID) (a Acceded, ok bool) {
 // they stand; who may accede is no part of them.
 func (s *State) FrameworkDigest(f *broker.Framework) broker.Digest {
 	t := *f
-	t.Title, t.Eligible, t.Closed = "", nil, false
+	t.Title, t.Eligible, t.Closed, t.FourEyes = "", nil, false, false
 	return hashed("framework", t, s.packages[f.Package], s.basesOf(f.Bases))
 }
 
@@ -85,6 +95,9 @@ func (s *State) FrameworkMissing(id broker.AgreementID, by broker.OrgNumber, at 
 	s.missingTables(terms, lacks.add)
 	if f.Cost.Model == "" {
 		lacks.add("cost", f.Provider, "declare a framework that does", "the framework names no cost model")
+	}
+	if f.FourEyes && s.approvals[id].On != s.FrameworkDigest(f) {
+		lacks.add("approval", f.Provider, "have another function than "+f.By+" approve them", "the terms are not approved by a second function (four eyes)")
 	}
 	for i := range lacks { // no step mends a framework
 		switch l := &lacks[i]; l.Code {
@@ -113,6 +126,34 @@ func agreementOf(f *broker.Framework, v *broker.Accession) broker.Agreement {
 		a.Cost.Payer = v.Organisation
 	}
 	return a
+}
+
+// AsksFourEyes reports whether a provider, or its dataset, asks for four eyes: then a
+// framework that is declared has them.
+func (s *State) AsksFourEyes(provider broker.OrgNumber, d broker.DatasetID) bool {
+	o, ds := s.organisations[provider], s.datasets[d]
+	return o != nil && o.FourEyes || ds != nil && ds.FourEyes
+}
+
+func (s *State) refuseFrameworkApproval(v *broker.FrameworkApproval) string {
+	f := s.frameworks[v.Framework]
+	if f == nil {
+		return unknown("framework", v.Framework)
+	}
+	if r := aFunction(v.By); r != "" {
+		return r
+	}
+	switch on := s.FrameworkDigest(f); {
+	case !f.FourEyes:
+		return fmt.Sprintf("framework %s does not ask for four eyes (fourEyes): nothing waits for an approval", f.ID)
+	case sameFunction(v.By, f.By):
+		return fmt.Sprintf("the terms of framework %s are declared by %s: another function approves them (four eyes)", f.ID, f.By)
+	case v.On != on:
+		return fmt.Sprintf("the approval of framework %s is on %s, but its terms are %s: read them again, and decide anew", f.ID, v.On, on)
+	case s.approvals[f.ID].On == on:
+		return fmt.Sprintf("framework %s is approved as it stands, by %s", f.ID, s.approvals[f.ID].By)
+	}
+	return ""
 }
 
 func (s *State) refuseFramework(v *broker.Framework) string {
@@ -151,6 +192,9 @@ func (s *State) refuseFramework(v *broker.Framework) string {
 	if old := s.frameworks[v.ID]; old != nil {
 		if old.Provider != v.Provider || old.Dataset != v.Dataset {
 			return fmt.Sprintf("framework %s keeps its provider and dataset: declare a new one", v.ID)
+		}
+		if old.FourEyes && !v.FourEyes {
+			return fmt.Sprintf("framework %s asks for four eyes (fourEyes), and goes on to: close it and declare a new one", v.ID)
 		}
 		if s.FrameworkDigest(old) != s.FrameworkDigest(v) && slices.ContainsFunc(slices.Collect(maps.Values(s.acceded)), func(a Acceded) bool { return a.Framework == v.ID }) {
 			return fmt.Sprintf("framework %s has parties, and its terms never change: close it, and declare a new one", v.ID)

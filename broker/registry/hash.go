@@ -99,7 +99,7 @@ func (s *State) Hash() broker.Digest {
 	if len(s.tables) > 0 {
 		parts = append(parts, s.TruthTables(), s.approved)
 	}
-	for _, m := range []any{s.needs, s.cosigned, s.closed, s.frameworks, s.invited, s.acceded, s.lifecycles} {
+	for _, m := range []any{s.needs, s.cosigned, s.closed, s.frameworks, s.invited, s.acceded, s.lifecycles, s.approvals} {
 		if reflect.ValueOf(m).Len() > 0 {
 			parts = append(parts, m)
 		}

@@ -72,6 +72,7 @@ type imageHead struct {
 	Used          []broker.PackageRef
 	ReceivesFor   map[broker.MailboxID]broker.OrgNumber
 
+	Approvals  map[broker.AgreementID]FrameworkApprovedBy
 	Cosigned   map[broker.NeedID]map[broker.OrgNumber]Cosigned
 	Closed     map[broker.NeedID]NeedClosed
 	Invited    map[broker.AgreementID]map[broker.OrgNumber]Invited
@@ -155,7 +156,7 @@ func (s *State) Image() *Image {
 			Mailboxes: s.Mailboxes(), Agreements: s.Agreements(), Subscriptions: s.Subscriptions(), Delegations: s.Delegations(),
 			Roles: s.Roles(), Assessments: s.LegalAssessments(), Tables: s.TruthTables(), Needs: sorted(s.needs), Frameworks: sorted(s.frameworks),
 			ReceivesFor: maps.Clone(s.receivesFor),
-			Cosigned:    cloneEach(s.cosigned), Closed: maps.Clone(s.closed), Invited: cloneEach(s.invited),
+			Approvals:   maps.Clone(s.approvals), Cosigned: cloneEach(s.cosigned), Closed: maps.Clone(s.closed), Invited: cloneEach(s.invited),
 			Acceded: maps.Clone(s.acceded), Lifecycles: maps.Clone(s.lifecycles),
 			Withdrawn: maps.Clone(s.withdrawn), Credentials: maps.Clone(s.credentials), Logins: s.logins,
 			Webhooks: maps.Clone(s.webhooks), Hooked: s.hooked, Frozen: s.Freezes(), Synced: s.protected.synced, Known: s.protected.known, Feeds: maps.Clone(s.foreign.feeds),

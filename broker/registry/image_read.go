@@ -117,6 +117,7 @@ func (s *State) fromHead(h *imageHead) error {
 		s.deviations[d.ID] = d
 	}
 	take(&s.receivesFor, h.ReceivesFor)
+	take(&s.approvals, h.Approvals)
 	take(&s.cosigned, h.Cosigned)
 	take(&s.closed, h.Closed)
 	take(&s.invited, h.Invited)

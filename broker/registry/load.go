@@ -32,6 +32,7 @@ const (
 	KindNeed         Kind = "need"
 	KindCosignature  Kind = "cosignature"
 	KindFramework    Kind = "framework"
+	KindApproval     Kind = "approval" // of a framework's terms
 	KindInvitation   Kind = "invitation"
 	KindAgreement    Kind = "agreement"
 	KindStep         Kind = "step"
@@ -45,7 +46,7 @@ const (
 
 // Kinds lists them in that order.
 func Kinds() []Kind {
-	return []Kind{KindOrganisation, KindDataset, KindAssessment, KindBasis, KindPackage, KindMailbox, KindNeed, KindCosignature, KindFramework, KindInvitation,
+	return []Kind{KindOrganisation, KindDataset, KindAssessment, KindBasis, KindPackage, KindMailbox, KindNeed, KindCosignature, KindFramework, KindApproval, KindInvitation,
 		KindAgreement, KindStep, KindAccession, KindSubscription, KindDelegation, KindRole, KindTruthTable}
 }
 
@@ -55,6 +56,8 @@ func (k Kind) put() Type {
 	switch k {
 	case KindCosignature:
 		return NeedCosigned
+	case KindApproval:
+		return FrameworkApproved
 	case KindInvitation:
 		return FrameworkInvited
 	case KindStep:
@@ -112,6 +115,8 @@ func idOf(body any) string {
 		return string(v.Need) + "/" + string(v.Organisation)
 	case *broker.Framework:
 		return string(v.ID)
+	case *broker.FrameworkApproval:
+		return string(v.Framework)
 	case *broker.Invitation:
 		if len(v.Organisations) > 0 {
 			return string(v.Framework) + "/" + string(v.Organisations[0])

@@ -13,7 +13,7 @@ import (
 // Lack is one thing that keeps an agreement from being activated.
 type Lack struct {
 	// Code is of a closed set: agreement, framework, provider_not_owner, controller, basis,
-	// assessment, compatibility, mapping, package, cost, acceptance, truth_table.
+	// assessment, compatibility, mapping, package, cost, acceptance, truth_table, approval.
 	Code string `json:"code"`
 	// By is whose it is to see to, where it is one organisation's.
 	By broker.OrgNumber `json:"by,omitempty"`
@@ -282,7 +282,13 @@ func (s *State) sameEyes(a *broker.Agreement, l *Lifecycle, v *broker.AgreementS
 		return false
 	}
 	o := &l.Steps[l.Offered-1]
-	fold := func(by string) string { return strings.ToLower(strings.Join(strings.Fields(by), " ")) }
 	return (s.organisations[v.Organisation].FourEyes || s.datasets[a.Dataset].FourEyes) &&
-		o.Organisation == v.Organisation && fold(o.By) == fold(v.By)
+		o.Organisation == v.Organisation && sameFunction(o.By, v.By)
+}
+
+// sameFunction reports whether two names are of one function, however they are spaced
+// and in whichever letters.
+func sameFunction(a, b string) bool {
+	fold := func(by string) string { return strings.ToLower(strings.Join(strings.Fields(by), " ")) }
+	return fold(a) == fold(b)
 }

@@ -17,6 +17,7 @@ import (
 type regime struct {
 	cosigned   map[broker.NeedID]map[broker.OrgNumber]Cosigned
 	closed     map[broker.NeedID]NeedClosed
+	approvals  map[broker.AgreementID]FrameworkApprovedBy // the last of each framework
 	invited    map[broker.AgreementID]map[broker.OrgNumber]Invited
 	acceded    map[broker.AgreementID]Acceded // by the agreement that it made
 	lifecycles map[broker.AgreementID]*Lifecycle
@@ -26,6 +27,7 @@ func newRegime() regime {
 	return regime{
 		cosigned:   map[broker.NeedID]map[broker.OrgNumber]Cosigned{},
 		closed:     map[broker.NeedID]NeedClosed{},
+		approvals:  map[broker.AgreementID]FrameworkApprovedBy{},
 		invited:    map[broker.AgreementID]map[broker.OrgNumber]Invited{},
 		acceded:    map[broker.AgreementID]Acceded{},
 		lifecycles: map[broker.AgreementID]*Lifecycle{},
@@ -33,7 +35,7 @@ func newRegime() regime {
 }
 
 func (r *regime) clone() regime {
-	return regime{maps.Clone(r.cosigned), maps.Clone(r.closed), maps.Clone(r.invited), maps.Clone(r.acceded), maps.Clone(r.lifecycles)}
+	return regime{maps.Clone(r.cosigned), maps.Clone(r.closed), maps.Clone(r.approvals), maps.Clone(r.invited), maps.Clone(r.acceded), maps.Clone(r.lifecycles)}
 }
 
 // Cosigned is a co-signature that was given.
@@ -169,6 +171,8 @@ func (s *State) applyRegime(p payload, e *Event) (structural bool) {
 		s.cosigned[v.Need] = with(s.cosigned[v.Need], v.Organisation, Cosigned{*v, e.At, e.Actor})
 	case *broker.NeedClosure:
 		s.closed[v.Need] = NeedClosed{*v, e.At, e.Actor}
+	case *broker.FrameworkApproval:
+		s.approvals[v.Framework] = FrameworkApprovedBy{*v, e.At, e.Actor}
 	case *broker.Invitation:
 		for _, n := range v.Organisations {
 			if _, again := s.invited[v.Framework][n]; !again {

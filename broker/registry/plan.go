@@ -84,6 +84,9 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 		if step.Action == Same {
 			continue
 		}
+		if f, ok := d.Body.(*broker.Framework); ok && !f.FourEyes && scratch.AsksFourEyes(f.Provider, f.Dataset) {
+			w.at(at{doc: d}, "", fmt.Sprintf("framework %s: its provider, or its dataset, asks for four eyes", f.ID), "say fourEyes: true, and have another function approve the terms (kind: approval)")
+		}
 		c := change(d.Kind.put(), d.Body)
 		if !w.faulty[d] {
 			reason := scratch.refuse(d.Body, c.Type)
@@ -99,7 +102,7 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 			}
 		}
 		switch d.Kind {
-		case KindCosignature, KindInvitation, KindStep, KindAccession:
+		case KindCosignature, KindApproval, KindInvitation, KindStep, KindAccession:
 			if !w.faulty[d] { // what was refused cannot be done, and what rests on it says so too
 				scratch.applyRegime(d.Body, &Event{At: now, Actor: actor})
 			}

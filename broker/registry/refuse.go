@@ -160,6 +160,8 @@ func (s *State) refuse(p payload, t Type) string {
 		return s.refuseNeedClosure(v)
 	case *broker.Framework:
 		return s.refuseFramework(v)
+	case *broker.FrameworkApproval:
+		return s.refuseFrameworkApproval(v)
 	case *broker.Invitation:
 		return s.refuseInvitation(v)
 	case *broker.AgreementStep, *broker.Accession:

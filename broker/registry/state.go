@@ -301,7 +301,7 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 	case *Deviation, *DeviationAnswer:
 		s.applyDeviation(p, e)
 		return false // what is wrong is still decided on as before
-	case *broker.Need, *broker.Cosignature, *broker.NeedClosure, *broker.AgreementStep, *broker.Framework, *broker.Invitation, *broker.Accession:
+	case *broker.Need, *broker.Cosignature, *broker.NeedClosure, *broker.AgreementStep, *broker.Framework, *broker.FrameworkApproval, *broker.Invitation, *broker.Accession:
 		structural = s.applyRegime(v, e)
 		switch v := p.(type) {
 		case *broker.AgreementStep:

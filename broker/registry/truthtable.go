@@ -101,7 +101,7 @@ func (s *State) Preview(events []Event) (*State, error) {
 		case *broker.Organisation, *broker.Dataset, *broker.LegalBasis, *broker.RightsPackage, *broker.Mailbox, *broker.Agreement,
 			*broker.Subscription, *broker.Delegation, *broker.Role, *broker.TruthTable, *broker.LegalAssessment:
 			out.put(v)
-		case *broker.Framework, *broker.Accession, *broker.AgreementStep:
+		case *broker.Framework, *broker.FrameworkApproval, *broker.Accession, *broker.AgreementStep:
 			out.applyRegime(v, &events[i])
 		case *Policy:
 			out.policy = v

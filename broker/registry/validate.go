@@ -54,7 +54,7 @@ func newWorld(s *State, docs []Document) *world {
 			w.subscriptions[v.ID] = v
 		case *broker.Agreement:
 			w.agreements[v.ID] = v
-		case *broker.Cosignature, *broker.Invitation:
+		case *broker.Cosignature, *broker.FrameworkApproval, *broker.Invitation:
 		case *broker.AgreementStep:
 			if w.agreements[v.Agreement] == nil && v.Terms != nil {
 				w.promised(d, *v.Terms)

@@ -52,6 +52,7 @@ type FrameworkBody struct {
 	Assessments []AssessmentBody      `json:"assessments" maxItems:"20"`
 	Mapping     []broker.FieldMeaning `json:"mapping" maxItems:"500"`
 	Closed      bool                  `json:"closed,omitempty" doc:"no more accessions; those that were made stand"`
+	FourEyes    bool                  `json:"fourEyes,omitempty" doc:"another function approves the terms before anybody accedes; so it is anyhow where you or the dataset ask for four eyes"`
 }
 
 func (x *commands) registerFrameworks() {
@@ -82,7 +83,32 @@ func (x *commands) registerFrameworks() {
 				if d := st.Dataset(b.Dataset); d == nil || d.Owner != f.Provider {
 					return nil, NewProblem(http.StatusUnprocessableEntity, "no dataset of that name is yours to offer")
 				}
+				old := st.Framework(f.ID)
+				f.FourEyes = b.FourEyes || st.AsksFourEyes(f.Provider, f.Dataset) || old != nil && old.FourEyes
 				return put(f)
+			}, same)
+		})
+	Register(x.s, op("approve-framework", http.MethodPost, "/frameworks/{framework}/approvals", "Approve your standard terms, by another function than declared them",
+		"Where a framework asks for four eyes, nobody accedes before that. When the terms, the rights package or a basis change, they are approved anew."),
+		offer(), func(ctx context.Context, in *struct {
+			FrameworkNamed
+			Body struct {
+				By
+				On string `json:"on" minLength:"32" maxLength:"32" doc:"as GET told it: so that you have read these terms"`
+			}
+		}) (*changed[ChangeView], error) {
+			on, err := broker.ParseDigest(in.Body.On)
+			if err != nil {
+				return nil, NewProblem(http.StatusUnprocessableEntity, "on is 32 hexadecimal digits, as GET /frameworks/{framework} told them")
+			}
+			return do(ctx, x, in.CommandInput, string(registry.FrameworkApproved), func(st *registry.State, _ time.Time) ([]registry.Change, error) {
+				switch f := st.Framework(in.Framework); {
+				case f == nil:
+					return nil, NewProblem(http.StatusNotFound, "there is no framework of that name")
+				case f.Provider != CallerOf(ctx).Organisation:
+					return nil, NewProblem(http.StatusForbidden, "the framework is another's to approve")
+				}
+				return []registry.Change{registry.ApproveFramework(broker.FrameworkApproval{Framework: in.Framework, By: in.Body.By.By, On: on})}, nil
 			}, same)
 		})
 	Register(x.s, op("invite-to-framework", http.MethodPost, "/frameworks/{framework}/invitations", "Invite organisations to accede", "Up to 2,000 at once. Whoever was invited before stays so."),

@@ -153,6 +153,39 @@ func TestAgreementsOverHTTP(t *testing.T) {
 		t.Errorf("another sees who has acceded: %+v", report)
 	}
 	get(404, oslo, "/frameworks/finnes-ikke", nil)
+
+	// By four eyes.
+	post(200, skatt, "/frameworks", strings.Replace(strings.Replace(framework, `"standard"`, `"fire"`, 1), `"by":"Jus"`, `"by":"Jus","fourEyes":true`, 1), nil)
+	get(200, other, "/frameworks/fire", &f)
+	if !f.Terms.FourEyes || len(f.Missing) != 1 || f.Missing[0].Code != "approval" {
+		t.Errorf("%+v", f)
+	}
+	approve := func(want int, token, by string) {
+		t.Helper()
+		post(want, token, "/frameworks/fire/approvals", fmt.Sprintf(`{"by":%q,"on":%q}`, by, f.On.String()), nil)
+	}
+	approve(403, oslo, "Avtaler")
+	approve(409, skatt, "Jus")
+	post(422, skatt, "/frameworks/fire/approvals", `{"by":"Avtaler","on":"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"}`, nil)
+	post(404, skatt, "/frameworks/finnes-ikke/approvals", fmt.Sprintf(`{"by":"Avtaler","on":%q}`, zeros), nil)
+	approve(200, skatt, "Avtaler")
+	if get(200, other, "/frameworks/fire", &f); len(f.Missing) != 0 {
+		t.Errorf("%+v", f)
+	}
+	// Its provider asks for it, whether the call does or not.
+	r.change(func(st *registry.State) registry.Change {
+		o := *st.Organisation("974761076")
+		o.FourEyes = true
+		c, err := registry.Put(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	})
+	post(200, skatt, "/frameworks", strings.Replace(framework, `"standard"`, `"fem"`, 1), nil)
+	if get(200, other, "/frameworks/fem", &f); !f.Terms.FourEyes {
+		t.Errorf("%+v", f)
+	}
 }
 
 // step is one on an agreement that is not there.

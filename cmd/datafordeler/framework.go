@@ -20,6 +20,7 @@ func frameworkCommand() command {
 		summary: "standard terms that many accede to in one step, and a report of who has them",
 		help: `Usage: datafordeler framework list [--json]
        datafordeler framework show ID [--for ORG] [--json]
+       datafordeler framework approve ID --by FUNCTION --actor NAME [--on DIGEST]
        datafordeler framework invite ID --by FUNCTION --actor NAME < organisation numbers
        datafordeler framework accede ID --agreement NAME --for ORG [--supplier ORG] --by FUNCTION --actor NAME [--on DIGEST]
        datafordeler framework report ID [--json|--csv]
@@ -27,9 +28,11 @@ func frameworkCommand() command {
 A framework is declared as a file, kind: framework, with datafordeler registry apply:
 the rights package, the price, the legal bases, the assessments and the mapping.
 show tells its terms, their digest, and what keeps somebody from acceding.
+approve says for the provider, by another function than declared the framework, that
+these are its terms: where the framework asks for fourEyes, nobody accedes before that.
 invite reads organisation numbers from standard input, one a line, and invites them
 all in one event. accede makes an active agreement of the framework's terms and
-nothing else; with --on only if those are the terms still.
+nothing else. With --on either is done only if those are the terms still.
 report tells each party, whether its terms are the same as the framework's, and
 where they are not.
 ` + deedHelp + placeHelp + `
@@ -44,7 +47,7 @@ Examples:
 
 func framework(ctx context.Context, std stdio, args []string) error {
 	if len(args) == 0 {
-		return usagef("what? list, show, invite, accede or report")
+		return usagef("what? list, show, approve, invite, accede or report")
 	}
 	verb, rest := args[0], args[1:]
 	switch verb {
@@ -67,12 +70,12 @@ func framework(ctx context.Context, std stdio, args []string) error {
 		})
 	case "report":
 		return frameworkReport(ctx, std, rest)
-	case "invite", "accede":
+	case "approve", "invite", "accede":
 		return frameworkDeed(ctx, std, verb, rest)
 	case "-h", "--help":
 		return flag.ErrHelp
 	}
-	return usagef("no verb%s: list, show, invite, accede or report", quoted(verb))
+	return usagef("no verb%s: list, show, approve, invite, accede or report", quoted(verb))
 }
 
 func listFrameworks(std stdio, st *registry.State, asJSON bool) error {
@@ -147,6 +150,25 @@ func frameworkDeed(ctx context.Context, std stdio, verb string, args []string) e
 			return []registry.Change{registry.Invite(v)}, fmt.Sprintf("invited to framework %s: %d", id, len(v.Organisations)), nil
 		})
 	}
+	var digest broker.Digest
+	if *on != "" {
+		var err error
+		if digest, err = broker.ParseDigest(*on); err != nil {
+			return usagef("--on: want the digest that datafordeler framework show tells")
+		}
+	}
+	// onWhat is what the deed is on: what was said, or what stands.
+	onWhat := func(st *registry.State) broker.Digest {
+		if f := st.Framework(id); f != nil && digest.IsZero() {
+			return st.FrameworkDigest(f)
+		}
+		return digest
+	}
+	if verb == "approve" {
+		return d.do(ctx, std, func(st *registry.State, _ time.Time) ([]registry.Change, string, error) {
+			return []registry.Change{registry.ApproveFramework(broker.FrameworkApproval{Framework: id, By: *d.by, On: onWhat(st)})}, fmt.Sprintf("framework %s is approved by %s", id, *d.by), nil
+		})
+	}
 	v := broker.Accession{Framework: id, Agreement: broker.AgreementID(*agreement), Organisation: d.organisation(), Supplier: broker.OrgNumber(*supplier), By: *d.by}
 	if *supplier != "" {
 		if _, err := broker.ParseOrgNumber(*supplier); err != nil {
@@ -156,17 +178,9 @@ func frameworkDeed(ctx context.Context, std stdio, verb string, args []string) e
 	if *agreement == "" {
 		return usagef("--agreement is missing: the new agreement's name")
 	}
-	if *on != "" {
-		var err error
-		if v.On, err = broker.ParseDigest(*on); err != nil {
-			return usagef("--on: want the digest that datafordeler framework show tells")
-		}
-	}
 	return d.do(ctx, std, func(st *registry.State, _ time.Time) ([]registry.Change, string, error) {
 		w := v
-		if f := st.Framework(id); f != nil && w.On.IsZero() {
-			w.On = st.FrameworkDigest(f)
-		}
+		w.On = onWhat(st)
 		return []registry.Change{registry.Accede(w)}, fmt.Sprintf("%s has acceded to framework %s: agreement %s is active", v.Organisation, id, v.Agreement), nil
 	})
 }

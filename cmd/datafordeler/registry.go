@@ -84,7 +84,7 @@ func registryCommand() command {
 apply declares organisations, datasets, legal bases, rights packages, mailboxes,
 agreements, subscriptions, delegations, roles, assessments and truth tables from
 YAML; and needs, frameworks, and what was done about them and about agreements
-(cosignature, invitation, accession, step). All of it is validated before anything
+(cosignature, approval, invitation, accession, step). All of it is validated before anything
 is written; a second time changes nothing. It returns when the
 change binds on every running instance, or tells after --wait that it does not
 yet.
@@ -347,7 +347,7 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 		return anys(st.Needs()), nil
 	case registry.KindFramework:
 		return anys(st.Frameworks()), nil
-	case registry.KindCosignature, registry.KindInvitation, registry.KindStep, registry.KindAccession:
+	case registry.KindCosignature, registry.KindApproval, registry.KindInvitation, registry.KindStep, registry.KindAccession:
 		return nil, usagef("%s is something that was done: see datafordeler need show, agreement show or framework report", kind)
 	case "freeze":
 		return anys(st.Freezes()), nil

@@ -57,7 +57,7 @@ func touches(e registry.Event) bool {
 		registry.FreezeSet, registry.FreezeLifted, // tables are of the law, not of who has stopped what for now
 		registry.DeviationReport, registry.DeviationAnswered, registry.ReceiptGiven,
 		registry.NeedPut, registry.NeedCosigned, registry.NeedClosedType,
-		registry.FrameworkPut, registry.FrameworkInvited, // an accession is judged
+		registry.FrameworkPut, registry.FrameworkApproved, registry.FrameworkInvited, // an accession is judged
 		// A table may say that what is in force is wrong. It is signed off all the
 		// same, and shows as failing until that is mended.
 		registry.TruthTablePut, registry.TruthTableApproved:
