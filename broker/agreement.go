@@ -30,7 +30,9 @@ type Agreement struct {
 	Justification string `json:"justification,omitempty"`
 	// OnWithdrawal is what the receiver must do with what it has when a consent that it
 	// has it by is withdrawn; nil is [DeleteOnWithdrawal].
-	OnWithdrawal   *OnWithdrawal   `json:"onWithdrawal,omitempty"`
+	OnWithdrawal *OnWithdrawal `json:"onWithdrawal,omitempty"`
+	// Visibility delays when the citizen sees what was decided under it; nil is at once.
+	Visibility     *Visibility     `json:"visibility,omitempty"`
 	Responsibility Responsibility  `json:"responsibility"`
 	Cost           Cost            `json:"cost"`
 	Corrections    Corrections     `json:"corrections"`
@@ -89,6 +91,28 @@ func (a *Agreement) Duty() OnWithdrawal {
 		d.Days = DeleteOnWithdrawal.Days
 	}
 	return d
+}
+
+// Visibility is that a law lets the subject of a decision learn of it later than others
+// (GDPR article 23; personopplysningsloven § 16). Auditors and parties see it at once.
+type Visibility struct {
+	// Days are from the decision on, 1 to [MaxVisibilityDays]: what is to stay hidden for
+	// longer is for somebody to decide anew.
+	Days int `json:"days"`
+	// ELI and Paragraph cite the law.
+	ELI       string `json:"eli"`
+	Paragraph string `json:"paragraph"`
+}
+
+// MaxVisibilityDays bounds Visibility.Days: two years.
+const MaxVisibilityDays = 731
+
+// Visible is when the citizen sees what was decided under the agreement at a time.
+func (a *Agreement) Visible(decided time.Time) time.Time {
+	if a.Visibility == nil {
+		return decided
+	}
+	return decided.AddDate(0, 0, a.Visibility.Days)
 }
 
 // Responsibility (ansvar): the controller on each side (GDPR article 4(7)), whom to

@@ -10,9 +10,10 @@ type Framework struct {
 	Package  PackageRef     `json:"package"`
 	Purpose  Purpose        `json:"purpose"`
 	Bases    []LegalBasisID `json:"bases"`
-	// Justification and OnWithdrawal are those of each agreement under it.
+	// Justification, OnWithdrawal and Visibility are those of each agreement under it.
 	Justification string        `json:"justification,omitempty"`
 	OnWithdrawal  *OnWithdrawal `json:"onWithdrawal,omitempty"`
+	Visibility    *Visibility   `json:"visibility,omitempty"`
 	// Cost of each agreement under it. The payer is whoever accedes, unless it is free
 	// or Payer names one for all.
 	Cost        Cost        `json:"cost"`

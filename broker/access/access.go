@@ -173,6 +173,8 @@ const (
 	ManageCases Action = "cases.manage"
 	// OwnConsents is a citizen's: to give, list and withdraw their own.
 	OwnConsents Action = "consents.own"
+	// OwnDisclosures is a citizen's: who got data on them.
+	OwnDisclosures Action = "disclosures.own"
 	// BringConsents is any organisation's, by its own hands: to bring the proof of consents
 	// that were given to it elsewhere.
 	BringConsents Action = "consents.bring"
@@ -205,7 +207,7 @@ const (
 
 // Actions are all of them.
 var Actions = []Action{ReadSelf, ReadCatalogue, PublishRecords, ReadRejections, Receive, LookUp, Audit, AuditOwn, AuditSubject,
-	ManageCases, OwnConsents, BringConsents, Suspend, StopMailbox, FreezeDataset, EndDelegation, ReportDeviation, AnswerDeviation, GiveReceipt, Agree, Offer, Operate}
+	ManageCases, OwnConsents, OwnDisclosures, BringConsents, Suspend, StopMailbox, FreezeDataset, EndDelegation, ReportDeviation, AnswerDeviation, GiveReceipt, Agree, Offer, Operate}
 
 // Resource is what the action is on. What does not apply is empty.
 type Resource struct {

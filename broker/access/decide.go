@@ -68,7 +68,7 @@ func permits(q Question) bool {
 		return true
 	}
 	if q.Citizen {
-		return q.Action == OwnConsents
+		return q.Action == OwnConsents || q.Action == OwnDisclosures
 	}
 	owned := q.Via == Self || q.Via == Delegated
 	switch q.Action {

@@ -156,6 +156,8 @@ func (g *Gatekeeper) question(c Caller, a Action, r Resource) (Question, error) 
 // there is not.
 func (g *Gatekeeper) why(q Question) string {
 	switch {
+	case q.Action == OwnDisclosures:
+		return "this is for citizens, by their own login; an organisation asks GET /audit/decisions"
 	case q.Action == OwnConsents:
 		return "this is for citizens, by their own login; an organisation has no consents to give"
 	case q.Citizen:

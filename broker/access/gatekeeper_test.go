@@ -258,6 +258,7 @@ func TestMatrix(t *testing.T) {
 		{EndDelegation, Resource{Delegation: "none"}, nil},
 		{EndDelegation, Resource{}, nil},
 		{OwnConsents, Resource{}, []string{"citizen"}},
+		{OwnDisclosures, Resource{}, []string{"citizen"}},
 		{Audit, Resource{}, []string{"auditor"}},
 		{AuditSubject, Resource{}, []string{"auditor"}},
 		{Operate, Resource{}, []string{"operator"}},

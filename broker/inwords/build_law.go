@@ -141,16 +141,24 @@ func (w *writer) conditions() {
 			w.item(string(b.ID), w.f(pCondAbout, b.ID, w.quote(b.About.Attribute), w.about(b.About)))
 		}
 	}
+	if v := w.a.Visibility; v != nil {
+		w.item("", w.f(pVisibleLater, w.days(v.Days), v.ELI, v.Paragraph))
+	}
 	if w.a.Cost.Ceiling > 0 {
 		w.item("", w.f(pCondCeiling, w.number(w.a.Cost.Ceiling)))
 	}
 }
 
-func (w *writer) onWithdrawal(d broker.OnWithdrawal) string {
-	days := w.f(pOneDay)
-	if d.Days != 1 {
-		days = w.f(pSomeDays, d.Days)
+// days are so many of them.
+func (w *writer) days(n int) string {
+	if n == 1 {
+		return w.f(pOneDay)
 	}
+	return w.f(pSomeDays, n)
+}
+
+func (w *writer) onWithdrawal(d broker.OnWithdrawal) string {
+	days := w.days(d.Days)
 	switch d.Do {
 	case broker.StopUsing:
 		return w.f(pWithdrawStop, days)
@@ -184,6 +192,11 @@ func (w *writer) shielding() {
 	}
 	if len(s.When.NotIn) > 0 {
 		w.say(pShieldNot, w.quote(s.When.Attribute), w.or(w.quoted(s.When.NotIn)))
+	}
+	for _, a := range w.t.Dataset.Attributes {
+		if a.Name == s.When.Attribute && a.Register == broker.ProtectionRegister {
+			w.say(pShieldFrom, w.quote(a.Name))
+		}
 	}
 	if s.Body {
 		w.say(pShieldBody)

@@ -290,3 +290,43 @@ func TestNothingIsLeftOut(t *testing.T) {
 		}
 	})
 }
+
+// What a citizen sees later, and where protection is looked up, is said in each language.
+func TestLaterAndRegisterInWords(t *testing.T) {
+	st := demo(t)
+	a := *st.Agreement("oslo-sosialhjelp")
+	a.Visibility = &broker.Visibility{Days: 30, ELI: "https://lovdata.no/eli/lov/2018/06/15/38", Paragraph: "§ 16"}
+	c, err := registry.Put(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fold(t, st, c)
+	d := *st.Dataset(a.Dataset)
+	shield := st.Package(a.Package).Shielding
+	if shield == nil {
+		t.Fatal("the demonstration's package shields nothing")
+	}
+	d.Attributes = slices.Clone(d.Attributes)
+	for i := range d.Attributes {
+		if d.Attributes[i].Name == shield.When.Attribute {
+			d.Attributes[i] = broker.Attribute{Name: shield.When.Attribute, Register: broker.ProtectionRegister}
+		}
+	}
+	if c, err = registry.Put(d); err != nil {
+		t.Fatal(err)
+	}
+	fold(t, st, c)
+	for language, want := range map[string][]string{
+		"nb": {"30 dager etterpå", "§ 16", "folkeregisterets opplysninger om vern"},
+		"nn": {"30 dagar etterpå", "§ 16", "opplysningane om vern frå folkeregisteret"},
+		"en": {"30 days later", "§ 16", "what the population register says of protection"},
+	} {
+		_, text := words(t, &inwords.Input{State: st, Agreement: a.ID, At: at, Policy: answers()}, language)
+		text = strings.Join(strings.Fields(text), " ")
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: %q is not said in\n%s", language, w, text)
+			}
+		}
+	}
+}

@@ -46,6 +46,7 @@ var (
 	pCondBounded   = phrase{"Det teller bare når det er gitt for %s.", "Det tel berre når det er gjeve for %s.", "It counts only where it was given for %s."}
 	pCondAnyValue  = phrase{"hvilken verdi som helst", "kva verdi som helst", "any value"}
 	pCondJustified = phrase{"Hvorfor en offentlig mottaker ber om samtykke: %s", "Kvifor ein offentleg mottakar ber om samtykke: %s", "Why a public authority asks for consent: %s"}
+	pVisibleLater  = phrase{"Den det gjelder ser selv hva som er avgjort etter avtalen %s etterpå, fordi %s %s lar det vente. Tilsyn og parter ser det med en gang.", "Den det gjeld, ser sjølv kva som er avgjort etter avtalen %s etterpå, fordi %s %s lèt det vente. Tilsyn og partar ser det med ein gong.", "The person concerned sees what was decided under the agreement %s later, because %s %s lets it wait. Auditors and parties see it at once."}
 	pOneDay        = phrase{"en dag", "ein dag", "a day"}
 	pSomeDays      = phrase{"%d dager", "%d dagar", "%d days"}
 	pWithdrawStop  = phrase{"Trekkes samtykket, slutter mottakeren å bruke det som er mottatt, og kvitterer innen %s.", "Blir samtykket trekt, sluttar mottakaren å bruke det som er motteke, og kvitterer innan %s.", "When the consent is withdrawn, the recipient stops using what was received, and gives a receipt within %s."}
@@ -61,6 +62,7 @@ var (
 
 	pShielding  = phrase{"Adressebeskyttede", "Adresseverna", "Protected persons"}
 	pNoShield   = phrase{"Rettighetspakken skjermer ingenting.", "Rettspakka skjermar ingenting.", "The rights package shields nothing."}
+	pShieldFrom = phrase{"Verdien av %s slås opp i folkeregisterets opplysninger om vern når det avgjøres; er de ikke kjent, regnes ingen som uten vern.", "Verdien av %s blir slegen opp i opplysningane om vern frå folkeregisteret når det blir avgjort; er dei ikkje kjende, er ingen rekna som utan vern.", "The value of %s is looked up in what the population register says of protection when it is decided; while that is not known, nobody counts as unprotected."}
 	pShieldWhen = phrase{"Opplysningen skjermes når %s er %s.", "Opplysninga blir skjerma når %s er %s.", "The record is shielded when %s is %s."}
 	pShieldNot  = phrase{"Opplysningen skjermes når %s er noe annet enn %s, også når det ikke er oppgitt.", "Opplysninga blir skjerma når %s er noko anna enn %s, òg når det ikkje er oppgjeve.", "The record is shielded when %s is anything but %s, also when it is not stated."}
 	pShieldBody = phrase{"Da utleveres ikke noe av innholdet.", "Då blir ikkje noko av innhaldet utlevert.", "Then nothing of its content is delivered."}

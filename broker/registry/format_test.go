@@ -242,6 +242,12 @@ func regimeOfAll(day func(int) time.Time) (all []func(*State) Change) {
 	all = append(all, func(s *State) Change {
 		return ApproveFramework(broker.FrameworkApproval{Framework: "fo", By: "Avtaleforvaltning", On: s.FrameworkDigest(s.Framework("fo"))})
 	})
+	later := &broker.Visibility{Days: 90, ELI: "https://lovdata.no/eli/lov/2018/06/15/38", Paragraph: "§ 16"}
+	add(must(Put(broker.Agreement{ID: "later", Provider: skatt, Consumer: "964338531", Dataset: "d", Package: broker.PackageRef{ID: "r", Version: 1}, Purpose: "p5",
+		Bases: []broker.LegalBasisID{"lov"}, Visibility: later, Corrections: broker.RefuseCorrections, Status: broker.Proposed})))
+	add(must(Put(broker.Framework{ID: "fv", Title: "Rammeavtale", Provider: skatt, Dataset: "d", Package: broker.PackageRef{ID: "r", Version: 1}, Purpose: "p5",
+		Bases: []broker.LegalBasisID{"lov"}, Visibility: later, Corrections: broker.RefuseCorrections, Eligible: []string{},
+		Assessments: []broker.SideAssessment{}, Mapping: []broker.FieldMeaning{}, By: "Juridisk seksjon"})))
 	return all
 }
 

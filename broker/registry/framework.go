@@ -119,7 +119,7 @@ func (s *State) FrameworkMissing(id broker.AgreementID, by broker.OrgNumber, at 
 func agreementOf(f *broker.Framework, v *broker.Accession) broker.Agreement {
 	a := broker.Agreement{
 		ID: v.Agreement, Provider: f.Provider, Consumer: v.Organisation, Supplier: v.Supplier, Dataset: f.Dataset, Package: f.Package, Purpose: f.Purpose,
-		Bases: f.Bases, Justification: f.Justification, OnWithdrawal: f.OnWithdrawal, Responsibility: broker.Responsibility{ProviderController: f.Provider, ConsumerController: v.Organisation},
+		Bases: f.Bases, Justification: f.Justification, OnWithdrawal: f.OnWithdrawal, Visibility: f.Visibility, Responsibility: broker.Responsibility{ProviderController: f.Provider, ConsumerController: v.Organisation},
 		Cost: f.Cost, Corrections: f.Corrections, Status: broker.Active, Valid: f.Valid, Framework: f.ID,
 	}
 	if a.Cost.Payer == "" && a.Cost.Model != broker.Free {
@@ -186,7 +186,7 @@ func (s *State) refuseFramework(v *broker.Framework) string {
 			return r
 		}
 	}
-	if r := first(s.refuseMapping(v.Mapping, p), refuseDuty(v.OnWithdrawal)); r != "" {
+	if r := first(s.refuseMapping(v.Mapping, p), refuseDuty(v.OnWithdrawal), refuseVisibility(v.Visibility)); r != "" {
 		return r
 	}
 	if old := s.frameworks[v.ID]; old != nil {

@@ -85,7 +85,7 @@ func TestImageAndTail(t *testing.T) {
 // an instance would begin from what another program made of the log.
 func TestImageVersion(t *testing.T) {
 	s, _ := everything(t)
-	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 7c19d3f8013c0b3fbac0c59a3938e944a681933b064770b24514a0782409ae41"; got != want {
+	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 13effe162cc407114bda577834020fffea5e84df56a39ddc70f7baa7aabb9a31"; got != want {
 		t.Errorf("version and digest of the image are now\n%s\nand were\n%s", got, want)
 	}
 }

@@ -222,7 +222,7 @@ func (s *State) refuseTerms(v, old *broker.Agreement) string {
 	if sum := s.leasedSum(v.ID); v.Cost.Ceiling < 0 || v.Cost.Ceiling > 0 && v.Cost.Ceiling < sum {
 		return fmt.Sprintf("agreement %s cannot have ceiling %d: %d is leased to partitions already", v.ID, v.Cost.Ceiling, sum)
 	}
-	return refuseDuty(v.OnWithdrawal)
+	return first(refuseDuty(v.OnWithdrawal), refuseVisibility(v.Visibility))
 }
 
 type agreementIdentity struct {

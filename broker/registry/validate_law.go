@@ -286,6 +286,7 @@ func (w *world) agreement(g *broker.Agreement) {
 	}
 	w.justification(a, g)
 	w.withdrawalDuty(a, g.Bases, g.OnWithdrawal)
+	w.visibility(a, g.Visibility)
 	oneOf(w, a, "cost/model", g.Cost.Model, "", broker.Free, broker.PerRecord, broker.PerInhab, broker.YearlyBand, broker.PoolShare, broker.JoiningFee)
 	if g.Cost.Ceiling < 0 {
 		w.at(a, "cost/ceiling", fmt.Sprintf("ceiling is %d", g.Cost.Ceiling), "want a number of deliveries, or leave it out for no ceiling")

@@ -174,6 +174,7 @@ type TermsBody struct {
 	Bases              []broker.LegalBasisID `json:"bases" maxItems:"100"`
 	Justification      string                `json:"justification,omitempty" maxLength:"1000" doc:"why a public authority asks for consent; whoever is asked reads it"`
 	OnWithdrawal       *OnWithdrawalBody     `json:"onWithdrawal,omitempty" doc:"what the receiver does when a consent is withdrawn; left out: deletes within 30 days"`
+	Visibility         *VisibilityBody       `json:"visibility,omitempty" doc:"where a law lets the citizen learn later of what was decided"`
 	ProviderController broker.OrgNumber      `json:"providerController,omitempty"`
 	ConsumerController broker.OrgNumber      `json:"consumerController,omitempty"`
 	ProviderContact    string                `json:"providerContact,omitempty" maxLength:"200" doc:"a function's address, not a person's; left out: the organisation's own"`
@@ -206,9 +207,23 @@ func (b *OnWithdrawalBody) duty() *broker.OnWithdrawal {
 	return &broker.OnWithdrawal{Do: b.Do, Days: b.Days, ELI: b.ELI, Paragraph: b.Paragraph}
 }
 
+// VisibilityBody is a delay as it is agreed on.
+type VisibilityBody struct {
+	Days      int    `json:"days" minimum:"1" maximum:"731" doc:"from a decision until the citizen sees it"`
+	ELI       string `json:"eli" minLength:"1" maxLength:"300" doc:"the act that says so"`
+	Paragraph string `json:"paragraph" minLength:"1" maxLength:"100"`
+}
+
+func (b *VisibilityBody) visibility() *broker.Visibility {
+	if b == nil {
+		return nil
+	}
+	return &broker.Visibility{Days: b.Days, ELI: b.ELI, Paragraph: b.Paragraph}
+}
+
 func (t *TermsBody) terms(id broker.AgreementID) *broker.Agreement {
 	return &broker.Agreement{ID: id, Provider: t.Provider, Consumer: t.Consumer, Supplier: t.Supplier, Dataset: t.Dataset, Package: t.Package, Purpose: t.Purpose, Bases: t.Bases,
-		Justification: t.Justification, OnWithdrawal: t.OnWithdrawal.duty(),
+		Justification: t.Justification, OnWithdrawal: t.OnWithdrawal.duty(), Visibility: t.Visibility.visibility(),
 		Responsibility: broker.Responsibility{ProviderController: t.ProviderController, ConsumerController: t.ConsumerController, ProviderContact: t.ProviderContact,
 			ConsumerContact: t.ConsumerContact, Processors: t.Processors, Locations: t.Locations, Transfer: t.Transfer},
 		Cost:        broker.Cost{Model: t.Cost.Model, Payer: t.Cost.Payer, Ceiling: t.Cost.Ceiling},

@@ -37,9 +37,10 @@ type FrameworkBody struct {
 	Package broker.PackageRef     `json:"package"`
 	Purpose broker.Purpose        `json:"purpose"`
 	Bases   []broker.LegalBasisID `json:"bases" maxItems:"100"`
-	// The two are those of each agreement under it.
+	// The three are those of each agreement under it.
 	Justification string            `json:"justification,omitempty" maxLength:"1000" doc:"why a public authority asks for consent; whoever is asked reads it"`
 	OnWithdrawal  *OnWithdrawalBody `json:"onWithdrawal,omitempty" doc:"what the receiver does when a consent is withdrawn; left out: deletes within 30 days"`
+	Visibility    *VisibilityBody   `json:"visibility,omitempty" doc:"where a law lets the citizen learn later of what was decided"`
 	Cost          struct {
 		Model   broker.CostModel `json:"model" enum:"free,per-record,per-inhabitant,yearly-band,pool-share,joining-fee"`
 		Payer   broker.OrgNumber `json:"payer,omitempty" doc:"one for all; left out: whoever accedes"`
@@ -69,7 +70,7 @@ func (x *commands) registerFrameworks() {
 		}) (*changed[ChangeView], error) {
 			b := &in.Body
 			f := broker.Framework{ID: b.ID, Title: b.Title, Provider: CallerOf(ctx).Organisation, Dataset: b.Dataset, Package: b.Package, Purpose: b.Purpose, Bases: b.Bases,
-				Justification: b.Justification, OnWithdrawal: b.OnWithdrawal.duty(),
+				Justification: b.Justification, OnWithdrawal: b.OnWithdrawal.duty(), Visibility: b.Visibility.visibility(),
 				Cost: broker.Cost{Model: b.Cost.Model, Payer: b.Cost.Payer, Ceiling: b.Cost.Ceiling}, Corrections: b.Corrections, Valid: broker.Interval{From: b.From.UTC(), To: b.To.UTC()},
 				Eligible: append([]string{}, b.Eligible...), Mapping: b.Mapping, By: b.By.By, Closed: b.Closed}
 			for _, a := range b.Assessments {

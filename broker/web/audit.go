@@ -32,6 +32,7 @@ type auditing struct {
 // consumer or its supplier of those that it is party to.
 func (s *Server) RegisterAudit(desk *audit.Desk) {
 	a := &auditing{server: s, desk: desk, heavy: make(chan struct{}, 4)}
+	a.registerOwn()
 	parties := Rule{Action: access.AuditOwn, Or: access.Audit, Query: true}
 	get := func(id, path, summary, description string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Tags: []string{"audit"}, Summary: summary, Description: description,

@@ -36,6 +36,7 @@ var who = map[access.Action]string{
 	access.AuditSubject:    "an auditor",
 	access.ManageCases:     "a consumer or its supplier, under a subscription of its own",
 	access.OwnConsents:     "a citizen, on their own consents",
+	access.OwnDisclosures:  "a citizen, on what was decided on them",
 	access.Suspend:         "a provider or a consumer, on what it is party to",
 	access.StopMailbox:     "a consumer or its supplier, on a mailbox of its own",
 	access.FreezeDataset:   "a provider, on a dataset of its own",

@@ -256,7 +256,7 @@ const zeros = "00000000000000000000000000000000"
 // role's list fails the test: whoever adds one says here who may.
 var (
 	anybody      = []access.Action{access.ReadSelf}
-	citizens     = append(slices.Clone(anybody), access.OwnConsents)
+	citizens     = append(slices.Clone(anybody), access.OwnConsents, access.OwnDisclosures)
 	organisation = append(slices.Clone(anybody), access.ReadCatalogue)
 	roles        = []struct {
 		name, org, supplier string

@@ -74,7 +74,7 @@ func benchControl(ctx context.Context, std stdio, args []string) error {
 		return usagef("events: %d is outside 0 to 100,000,000", *events)
 	}
 	// As many as may be needed, twice over: commands may take longer than they are asked to.
-	f.scenario.Records = max(10_000, 4**consents / *rate**routed)
+	f.scenario.Records = max(10_000, 4**consents / *rate * *routed)
 	if f.scenario.ConsentShare == 0 {
 		f.scenario.ConsentShare = 0.25
 	}
@@ -368,4 +368,3 @@ func (b *controlBench) start(ctx context.Context, events int64) (*startResult, e
 	res.Fold, res.Same = seconds, whole == from
 	return res, os.Remove(path)
 }
-

@@ -78,11 +78,11 @@ permit if {
 	input.via == "self"
 }
 
-# A citizen's consents are the citizen's. Which those are is for the door to find by
+# A citizen's consents are the citizen's, and so is what was told of them. Which those are is for the door to find by
 # who is logged in.
 permit if {
 	input.kind == "citizen"
-	input.action == "consents.own"
+	input.action in {"consents.own", "disclosures.own"}
 }
 
 # An auditor asks of everything, and answers for it itself.

@@ -82,8 +82,10 @@ test_a_supplier_acts_for_its_consumer if {
 }
 
 test_consents_are_the_citizens if {
-	access.permit with input as object.union(fine("consents.own", "other"), {"kind": "citizen", "scope": false})
-	not access.permit with input as object.union(fine("consents.own", "unnamed"), {"operator": true, "auditor": true})
+	every action in {"consents.own", "disclosures.own"} {
+		access.permit with input as object.union(fine(action, "other"), {"kind": "citizen", "scope": false})
+		not access.permit with input as object.union(fine(action, "unnamed"), {"operator": true, "auditor": true})
+	}
 }
 
 test_an_auditor_sees_all if {
