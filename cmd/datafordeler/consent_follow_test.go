@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"datafordeler/broker"
+	"datafordeler/broker/consentfeed"
+	"datafordeler/broker/kafka"
 	"datafordeler/broker/registry"
 	"datafordeler/broker/web"
 )
@@ -141,6 +144,9 @@ func TestConsentFeedIsFollowed(t *testing.T) {
 	}
 	if code, out := r.follow(); code != 0 || !strings.Contains(out, "read to its end: 0 consents") {
 		t.Fatalf("%d %s", code, out)
+	}
+	if _, out := r.command("registry", "consent", "status"); !strings.Contains(out, ": nothing stood in it") {
+		t.Error(out)
 	}
 	for i, what := range []string{"created", "accepted", "Revoked", "used", "rejected", "deleted", "expired", "revoked"} {
 		r.happens(altinnConsent(i), what)
@@ -280,6 +286,49 @@ func TestConsentFeedThatFails(t *testing.T) {
 		r.happens(altinnConsent(1), "used")
 		if code, out := r.command(append([]string{"registry", "consent", "follow"}, args...)...); code == 0 || !strings.Contains(out, want) || strings.Contains(out, "01019012345") {
 			t.Errorf("want %q, got %d %s", want, code, out)
+		}
+	}
+}
+
+// That nothing is new is said too, now and then, wherever its place is.
+func TestConsentFollowerSaysThatItLives(t *testing.T) {
+	r := newFeedRig(t)
+	for i, what := range []string{"used", "paused", "revoked"} {
+		r.happens(altinnConsent(i), what)
+	}
+	n, err := openNode(t.Context(), dataConfig(r.data), slog.New(slog.DiscardHandler), kafka.Own, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	source := consentfeed.Source{URL: r.url, Token: tokenFrom(r.tokenFile), Client: http.DefaultClient}
+	follow := func(alive time.Duration, ignore ...consentfeed.Type) registry.ConsentFeedState {
+		t.Helper()
+		f := consentFollower{source: "altinn", actor: "drift", ignore: map[consentfeed.Type]bool{}, interval: time.Minute, wait: time.Minute, alive: alive, once: true,
+			node: n, log: slog.New(slog.DiscardHandler), reader: consentfeed.Reader{Get: source.Get}}
+		for _, i := range ignore {
+			f.ignore[i] = true
+		}
+		var b bytes.Buffer
+		_ = f.run(t.Context(), stdio{strings.NewReader(""), &b, &b}) // it fails of what it does not know
+		if _, err := f.poll(t.Context()); err != nil {               // as it does without --once
+			t.Fatal(err)
+		}
+		var s registry.ConsentFeedState
+		n.control.View(func(st *registry.State) { s, _ = st.ConsentFeed("altinn") })
+		return s
+	}
+	revision := func() broker.Revision { return n.control.Revision() }
+	for n, ignore := range [][]consentfeed.Type{nil, {"paused"}} { // held, and not
+		was := follow(time.Hour, ignore...)
+		before := revision()
+		if follow(time.Hour, ignore...); revision() != before {
+			t.Errorf("ignoring %v: nothing is new, and it is said at once", ignore)
+		}
+		is := follow(time.Nanosecond, ignore...)
+		// At the end of the feed and once more; held, also before what it is held by.
+		if revision() != before+broker.Revision(3-n) || is.ConsentFeed != was.ConsentFeed || !is.At.After(was.At) {
+			t.Errorf("ignoring %v: %+v after %+v", ignore, is, was)
 		}
 	}
 }

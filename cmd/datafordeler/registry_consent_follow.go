@@ -55,6 +55,8 @@ How it gets a token, with the scope altinn:consentrequests.read:
 An event of a type that is not known is named and kept for later, and what comes after it
 is taken all the same. Where the feed does not hold any more what was read of it last,
 that is said and counted, and it is read from its beginning.
+An hour without news is said too, so that status and the metrics datafordeler_consent_feed_…
+tell a follower that has ended from a feed in which nothing happens.
 status shows how far each feed was read, and what stands in its way.
 ` + placeHelp + `
 Examples:
@@ -72,9 +74,11 @@ type consentFollower struct {
 	ignore        map[consentfeed.Type]bool
 	interval      time.Duration
 	wait          time.Duration
-	once, again   bool
-	node          *node
-	log           *slog.Logger
+	// alive is how often it says that it reads on, where there is nothing new.
+	alive       time.Duration
+	once, again bool
+	node        *node
+	log         *slog.Logger
 
 	reader consentfeed.Reader
 	at     consentfeed.Place
@@ -90,7 +94,7 @@ type consentFollower struct {
 func registryConsentFollow(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("registry consent follow")
 	where := placeFlags(fs)
-	f := consentFollower{ignore: map[consentfeed.Type]bool{}}
+	f := consentFollower{ignore: map[consentfeed.Type]bool{}, alive: time.Hour}
 	fs.StringVar(&f.source, "source", "", "")
 	fs.StringVar(&f.actor, "actor", "", "")
 	fs.StringVar(&f.feed.URL, "feed", "", "")
@@ -216,7 +220,7 @@ func (f *consentFollower) poll(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if len(b.Events) > 0 || f.gap {
+	if len(b.Events) > 0 || f.gap || !b.More && f.silent() {
 		if err := f.take(ctx, b); err != nil {
 			return false, err
 		}
@@ -224,6 +228,16 @@ func (f *consentFollower) poll(ctx context.Context) (more bool, err error) {
 	}
 	f.anew = f.anew && b.More
 	return b.More, nil
+}
+
+// silent reports whether it is long since it said that it reads on: whoever watches cannot
+// tell a follower that has ended from a feed without news.
+func (f *consentFollower) silent() (silent bool) {
+	f.node.control.View(func(st *registry.State) {
+		s, ok := st.ConsentFeed(f.source)
+		silent = !ok || time.Since(s.At) >= f.alive
+	})
+	return silent
 }
 
 // consentBatch is how many events of the feed are one write.
@@ -260,8 +274,15 @@ func (f *consentFollower) take(ctx context.Context, b *consentfeed.Batch) error 
 			now := notBefore(st, time.Now())
 			changes := endings(st, some, now)
 			ended, withdrawn = count(changes, registry.ConsentEnded), count(changes, registry.ConsentWithdrawn)
-			if s, _ := st.ConsentFeed(f.source); last && !held && (said.Gap || s.ConsentFeed != said) {
+			s, ok := st.ConsentFeed(f.source)
+			silent := !ok || now.Sub(s.At) >= f.alive
+			switch {
+			case !last:
+			case !held && (said.Gap || s.ConsentFeed != said || silent):
 				changes = append(changes, registry.FollowConsents(said))
+			case held && silent: // it is no further
+				s.Gap = false
+				changes = append(changes, registry.FollowConsents(s.ConsentFeed))
 			}
 			return st.Link(now, f.actor, changes...)
 		})
