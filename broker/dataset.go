@@ -96,6 +96,9 @@ const (
 type SubjectRule struct {
 	Kind    SubjectKind `json:"kind"`
 	Pointer Pointer     `json:"pointer,omitempty"`
+	// Follow: what was registered on an organisation or a property that was merged into
+	// this one since holds for it too. A case goes on against whoever took over.
+	Follow bool `json:"follow,omitempty"`
 }
 
 // Attribute is a named value of a record: from the payload by Pointer, from a

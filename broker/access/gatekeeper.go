@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -94,6 +95,10 @@ func (c Config) ScopeOf(a Action) string {
 // Allow says whether the caller may do it.
 func (g *Gatekeeper) Allow(ctx context.Context, c Caller, a Action, r Resource) error {
 	q, err := g.question(c, a, r)
+	if gone := g.gone(&c); err == nil && gone != "" && a != ReadSelf {
+		g.metrics.Decisions.WithLabelValues(string(a), "refuse").Inc()
+		return &Refusal{Action: a, Why: gone}
+	}
 	if err == nil {
 		var permit bool
 		if permit, err = g.judge.ask(q); err == nil {
@@ -118,6 +123,19 @@ func label(a Action) string {
 		return string(a)
 	}
 	return "unknown"
+}
+
+// gone says that an organisation that calls, or its supplier, is no more. Neither
+// decider is asked then: nobody acts for what does not exist.
+func (g *Gatekeeper) gone(c *Caller) (why string) {
+	g.view(func(st *registry.State) {
+		for _, n := range []broker.OrgNumber{c.Organisation, c.Supplier} {
+			if u, ended := st.Ended(n); ended {
+				why = fmt.Sprintf("organisation %s is no more, says the register of legal entities: it was deleted or merged on %s", n, u.On.Format(time.DateOnly))
+			}
+		}
+	})
+	return why
 }
 
 // question reduces a request to what its decision rests on.

@@ -414,3 +414,34 @@ func TestMistakes(t *testing.T) {
 		t.Error("a guard with no registry")
 	}
 }
+
+// Nobody acts for an organisation that is no more, nor does it for another; and it does
+// again when that was a mistake.
+func TestWhoIsNoMore(t *testing.T) {
+	w := newWorld(t)
+	g := newGate(t, func(o *Options) { o.View = w.View })
+	on := Resource{Mailbox: "bergen"}
+	allowed := func(want bool) {
+		t.Helper()
+		for _, c := range []Caller{called(supplier, ""), called(bergen, supplier)} {
+			if err := g.Allow(t.Context(), c, Receive, on); (err == nil) != want {
+				t.Errorf("%s by %q: %v", c.Organisation, c.Supplier, err)
+			}
+			if err := g.Allow(t.Context(), c, ReadSelf, Resource{}); err != nil {
+				t.Errorf("it may not even know who it is: %v", err)
+			}
+		}
+	}
+	allowed(true)
+	w.change(t, t0, registry.EndUnit(registry.UnitEnd{Organisation: supplier, On: t0}))
+	allowed(false)
+	err := g.Allow(t.Context(), called(supplier, ""), Receive, on)
+	if refused, ok := errors.AsType[*Refusal](err); !ok || !strings.Contains(refused.Why, "is no more") {
+		t.Errorf("%v", err)
+	}
+	if err := g.Allow(t.Context(), called(oslo, ""), Receive, Resource{Mailbox: "oslo"}); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	w.change(t, t0, registry.RestoreUnit(supplier))
+	allowed(true)
+}

@@ -35,9 +35,11 @@ type Explanation struct {
 	Consumer Party             `json:"consumer"`
 	Supplier *Party            `json:"supplier,omitempty"`
 	Terms    *broker.Agreement `json:"agreement"`
-	Bases    []Basis           `json:"bases"`
-	Reasons  []ReasonWords     `json:"reasons,omitempty"`
-	Derived  []Derived         `json:"derived,omitempty" doc:"of the fields, those that the broker worked out of others"`
+	// Ended is set where a party to the agreement was no more when it was decided.
+	Ended   *registry.UnitEnd `json:"ended,omitempty" doc:"a party that was deleted from the register of legal entities, or merged: its agreements count as ended"`
+	Bases   []Basis           `json:"bases"`
+	Reasons []ReasonWords     `json:"reasons,omitempty"`
+	Derived []Derived         `json:"derived,omitempty" doc:"of the fields, those that the broker worked out of others"`
 	// Household is set where the subject was asked about together with others.
 	Household *Household      `json:"household,omitempty" doc:"where several were asked about together, and the answer is on all of them"`
 	Proof     ProofStatus     `json:"proof"`
@@ -179,6 +181,10 @@ func (x *Explanation) fill() error {
 	if a == nil {
 		return fmt.Errorf("agreement %s is not in the registry at revision %d", d.Agreement, d.Revision)
 	}
+	if u, ended := x.state.EndedParty(a); ended {
+		v := *a
+		v.Status, a, x.Ended = broker.Ended, &v, &u.UnitEnd
+	}
 	x.Terms, x.Provider, x.Consumer = a, x.party(a.Provider), x.party(a.Consumer)
 	if a.Supplier != "" {
 		s := x.party(a.Supplier)
@@ -303,6 +309,11 @@ func (x *Explanation) Text(w io.Writer, lang string) error {
 		}
 	}
 	p.line(t.agreement, a.ID, t.status[a.Status], a.Purpose, until(a.Valid, t))
+	if u := x.Ended; u != nil && u.Successor != "" {
+		p.line("  "+t.merged, x.party(u.Organisation).Name, x.party(u.Successor).Name, day(u.On))
+	} else if u != nil {
+		p.line("  "+t.deleted, x.party(u.Organisation).Name, day(u.On))
+	}
 	p.line("  "+t.controllers, x.party(a.Responsibility.ProviderController).Name, x.party(a.Responsibility.ConsumerController).Name)
 	if gives, receives := x.contact(a.Responsibility.ProviderContact, a.Provider), x.contact(a.Responsibility.ConsumerContact, a.Consumer); gives != "" || receives != "" {
 		p.line("  "+t.contacts, elseSay(gives, t.none), elseSay(receives, t.none))

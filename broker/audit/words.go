@@ -16,6 +16,7 @@ type words struct {
 	agreement, controllers, supplier, cost, fields, shielded, policy           string
 	proven, awaits, cosigned, id, none, open                                   string
 	contacts, processor, justified                                             string
+	merged, deleted                                                            string // a party
 	derived, together                                                          string
 	nothing, noRecord, elsewhere, backfill, lookup, door, doorAgain            string
 	notified, corrected, retracted                                             string // of a notice
@@ -30,6 +31,7 @@ var explainWords = map[string]*words{
 		record: "Opplysningen: %s (%s, partisjon %d, posisjon %d), fra %s (%s)",
 		why:    "Grunn: %s [%s]", cites: "Gjelder: %s", remedy: "Hva kan gjøres: %s",
 		basis: "Hjemmel: %s (%s; GDPR %s)", basisCited: "Hjemmel i avtalen: %s (%s; GDPR %s)", assessed: "Vurdert av %s %s; ny vurdering: %s",
+		merged: "%s ble slått sammen med %s %s: avtalen regnes som avsluttet, og den som overtok, trenger en egen.", deleted: "%s ble slettet fra enhetsregisteret %s: avtalen regnes som avsluttet.",
 		agreement: "Avtale: %s, %s; formål %s; gjelder %s", controllers: "Behandlingsansvarlige: %s (gir), %s (mottar)",
 		justified: "Hvorfor det bes om samtykke: %s", contacts: "Spørsmål: %s (gir), %s (mottar)", processor: "Databehandler for %s: %s, %s (%s), i %s",
 		supplier: "Leverandør på vegne av mottakeren: %s (%s)", cost: "Kostnadsdekning: %s; betaler: %s",
@@ -61,6 +63,7 @@ var explainWords = map[string]*words{
 		record: "Opplysninga: %s (%s, partisjon %d, posisjon %d), frå %s (%s)",
 		why:    "Grunn: %s [%s]", cites: "Gjeld: %s", remedy: "Kva kan gjerast: %s",
 		basis: "Heimel: %s (%s; GDPR %s)", basisCited: "Heimel i avtalen: %s (%s; GDPR %s)", assessed: "Vurdert av %s %s; ny vurdering: %s",
+		merged: "%s vart slått saman med %s %s: avtalen er rekna som avslutta, og den som tok over, treng ein eigen.", deleted: "%s vart sletta frå einingsregisteret %s: avtalen er rekna som avslutta.",
 		agreement: "Avtale: %s, %s; føremål %s; gjeld %s", controllers: "Behandlingsansvarlege: %s (gjev), %s (tek imot)",
 		justified: "Kvifor det blir bede om samtykke: %s", contacts: "Spørsmål: %s (gjev), %s (tek imot)", processor: "Databehandlar for %s: %s, %s (%s), i %s",
 		supplier: "Leverandør på vegner av mottakaren: %s (%s)", cost: "Kostnadsdekning: %s; betaler: %s",
@@ -92,6 +95,7 @@ var explainWords = map[string]*words{
 		record: "The record: %s (%s, partition %d, offset %d), from %s (%s)",
 		why:    "Reason: %s [%s]", cites: "Concerns: %s", remedy: "What can be done: %s",
 		basis: "Legal basis: %s (%s; GDPR %s)", basisCited: "Legal basis of the agreement: %s (%s; GDPR %s)", assessed: "Assessed by %s %s; to be reviewed: %s",
+		merged: "%s was merged into %s on %s: the agreement counts as ended, and whoever took over needs one of its own.", deleted: "%s was deleted from its register on %s: the agreement counts as ended.",
 		agreement: "Agreement: %s, %s; purpose %s; valid %s", controllers: "Controllers: %s (gives), %s (receives)",
 		justified: "Why consent is asked for: %s", contacts: "Questions: %s (gives), %s (receives)", processor: "Processor for %s: %s, %s (%s), in %s",
 		supplier: "Supplier on the consumer's behalf: %s (%s)", cost: "Cost cover: %s; paid by: %s",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -210,4 +211,20 @@ func (s *scenario) readFeed(out *strings.Builder, b *Broker, mailbox broker.Mail
 		lines = append(lines, "the feed is empty\n")
 	}
 	out.WriteString(strings.Join(lines, ""))
+}
+
+// gone records an organisation's end, and that its successor follows it as a subject.
+func (s *scenario) gone(words []string) string {
+	on, err := time.Parse(time.DateOnly, words[1])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u := registry.UnitEnd{Organisation: broker.OrgNumber(words[0]), On: on}
+	changes := []registry.Change{}
+	if len(words) > 2 {
+		u.Successor = broker.OrgNumber(words[2])
+		changes = append(changes, registry.SucceedSubject(registry.SubjectSuccession{Subject: s.about(words[0]), Successor: s.about(words[2])}))
+	}
+	s.change(append(changes, registry.EndUnit(u))...)
+	return s.bound()
 }

@@ -182,6 +182,11 @@ func (s *scenario) run(words []string, input string) string {
 		}
 		s.change(registry.SyncProtection(registry.ProtectionSync{Source: "folkeregisteret", Sequence: n, Current: true}))
 		return s.bound()
+	case "gone": // gone ORGANISATION DAY [SUCCESSOR]: it was deleted, or merged
+		return s.gone(words[1:])
+	case "restored": // restored ORGANISATION: it was a mistake
+		s.change(registry.RestoreUnit(broker.OrgNumber(words[1])))
+		return s.bound()
 	case "needs": // needs N PURPOSE SECTOR: that many municipalities say that they need d
 		return s.needs(words[1], broker.Purpose(words[2]), words[3])
 	case "gaps":

@@ -65,6 +65,11 @@ func (w *writer) summary() {
 	if p, ok := pStatus[w.a.Status]; ok {
 		w.say(p)
 	}
+	if u, ended := w.st.EndedParty(w.a); ended && u.Successor != "" {
+		w.say(pMerged, w.name(u.Organisation), w.name(u.Successor), w.day(u.On))
+	} else if ended {
+		w.say(pDeleted, w.name(u.Organisation), w.day(u.On))
+	}
 	w.put(Line{Text: strings.TrimSpace(w.f(pValid, w.span(w.a.Valid)) + " " + w.inForce(w.a.Valid))})
 	if w.a.Framework != "" {
 		w.say(pFramework, w.a.Framework)

@@ -46,6 +46,8 @@ var (
 	pCondBounded   = phrase{"Det teller bare når det er gitt for %s.", "Det tel berre når det er gjeve for %s.", "It counts only where it was given for %s."}
 	pCondAnyValue  = phrase{"hvilken verdi som helst", "kva verdi som helst", "any value"}
 	pCondJustified = phrase{"Hvorfor en offentlig mottaker ber om samtykke: %s", "Kvifor ein offentleg mottakar ber om samtykke: %s", "Why a public authority asks for consent: %s"}
+	pMerged        = phrase{"MERK: %s ble slått sammen med %s %s. Avtalen regnes som avsluttet; den som overtok, trenger en egen, med eget grunnlag.", "MERK: %s vart slått saman med %s %s. Avtalen er rekna som avslutta; den som tok over, treng ein eigen, med eige grunnlag.", "NOTE: %s was merged into %s on %s. The agreement counts as ended; whoever took over needs one of its own, by a basis of its own."}
+	pDeleted       = phrase{"MERK: %s ble slettet fra enhetsregisteret %s. Avtalen regnes som avsluttet.", "MERK: %s vart sletta frå einingsregisteret %s. Avtalen er rekna som avslutta.", "NOTE: %s was deleted from the register of legal entities on %s. The agreement counts as ended."}
 	pVisibleLater  = phrase{"Den det gjelder ser selv hva som er avgjort etter avtalen %s etterpå, fordi %s %s lar det vente. Tilsyn og parter ser det med en gang.", "Den det gjeld, ser sjølv kva som er avgjort etter avtalen %s etterpå, fordi %s %s lèt det vente. Tilsyn og partar ser det med ein gong.", "The person concerned sees what was decided under the agreement %s later, because %s %s lets it wait. Auditors and parties see it at once."}
 	pOneDay        = phrase{"en dag", "ein dag", "a day"}
 	pSomeDays      = phrase{"%d dager", "%d dagar", "%d days"}

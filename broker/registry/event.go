@@ -108,6 +108,12 @@ const (
 	ProtectionSet    Type = "protection.set"    // Protect
 	ProtectionSynced Type = "protection.synced" // ProtectionSync
 
+	// Which organisations are no more, after their register, and what was merged.
+	UnitEnded        Type = "unit.ended"        // UnitEnd
+	UnitRestored     Type = "unit.restored"     // UnitRestoration
+	UnitsSynced      Type = "units.synced"      // UnitSync
+	SubjectSucceeded Type = "subject.succeeded" // SubjectSuccession
+
 	// What was delivered is said to be wrong, and what came of that.
 	DeviationReport   Type = "deviation.reported" // Deviation
 	DeviationAnswered Type = "deviation.answered" // DeviationAnswer
@@ -358,6 +364,14 @@ func empty(t Type) (payload, bool) {
 		return new(Protect), true
 	case ProtectionSynced:
 		return new(ProtectionSync), true
+	case UnitEnded:
+		return new(UnitEnd), true
+	case UnitRestored:
+		return new(UnitRestoration), true
+	case UnitsSynced:
+		return new(UnitSync), true
+	case SubjectSucceeded:
+		return new(SubjectSuccession), true
 	case DeviationReport:
 		return new(Deviation), true
 	case DeviationAnswered:

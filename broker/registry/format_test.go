@@ -144,7 +144,7 @@ func everything(t *testing.T) (*State, []Event) {
 		WebhookSet, WebhookProven, WebhookRotated, WebhookStopped, WebhookRemoved,
 		FreezeSet, FreezeLifted,
 		AssessmentPut, TruthTablePut, TruthTableApproved,
-		ProtectionSet, ProtectionSynced,
+		ProtectionSet, ProtectionSynced, UnitEnded, UnitRestored, UnitsSynced, SubjectSucceeded,
 		DeviationReport, DeviationAnswered, ReceiptGiven,
 		NeedPut, NeedCosigned, NeedClosedType, AgreementStepped, FrameworkPut, FrameworkApproved, FrameworkInvited, FrameworkAcceded,
 	} {
@@ -248,6 +248,13 @@ func regimeOfAll(day func(int) time.Time) (all []func(*State) Change) {
 	add(must(Put(broker.Framework{ID: "fv", Title: "Rammeavtale", Provider: skatt, Dataset: "d", Package: broker.PackageRef{ID: "r", Version: 1}, Purpose: "p5",
 		Bases: []broker.LegalBasisID{"lov"}, Visibility: later, Corrections: broker.RefuseCorrections, Eligible: []string{},
 		Assessments: []broker.SideAssessment{}, Mapping: []broker.FieldMeaning{}, By: "Juridisk seksjon"})))
+	add(must(Put(broker.Dataset{ID: "enheter", Title: "E", Owner: skatt, Purpose: "skatt", AccessRights: broker.NonPublic, Schemas: []broker.Schema{{Version: "1", Document: []byte(`{}`)}},
+		Current: "1", Subject: broker.SubjectRule{Kind: broker.OrganisationSubject, Pointer: "/o", Follow: true}, Attributes: []broker.Attribute{}})))
+	add(EndUnit(UnitEnd{Organisation: "313876144", On: day(8)}))
+	add(EndUnit(UnitEnd{Organisation: arendal, On: day(9), Successor: "964338531"}))
+	add(RestoreUnit("313876144"))
+	add(SucceedSubject(SubjectSuccession{Subject: subjectNamed("a"), Successor: subjectNamed("b")}))
+	add(SyncUnits(UnitSync{Source: "enhetsregisteret", Sequence: 20001234}))
 	return all
 }
 

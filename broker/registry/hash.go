@@ -84,6 +84,9 @@ func (s *State) Hash() broker.Digest {
 	if len(s.protected.grades) > 0 || s.protected.synced != nil {
 		parts = append(parts, s.protected.hashed())
 	}
+	if len(s.units.ended) > 0 || len(s.units.after) > 0 || s.units.synced != nil {
+		parts = append(parts, s.units.hashed())
+	}
 	if len(s.deviations) > 0 {
 		parts = append(parts, s.Deviations())
 	}

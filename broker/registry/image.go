@@ -19,7 +19,7 @@ import (
 // ImageVersion names what the fold makes of the events, and how an image says it. It
 // rises with every change of either, so that what an older program made of the log is
 // never taken for what this one would: then the log is folded from its beginning, once.
-const ImageVersion = 2
+const ImageVersion = 3
 
 // imageMagic begins each image.
 const imageMagic = "datafordeler registry image\n"
@@ -88,6 +88,9 @@ type imageHead struct {
 	Frozen      []Frozen
 	Synced      *ProtectionState
 	Known       bool
+	EndedUnits  map[broker.OrgNumber]EndedUnit
+	Successions []SubjectSuccession // in the order of the successors' lists
+	Units       *UnitState
 	Deviations  []DeviationState
 	Feeds       map[string]ConsentFeedState
 	Declared    map[broker.SubscriptionID]broker.Revision
@@ -182,6 +185,12 @@ func (s *State) Image() *Image {
 	slices.SortFunc(h.Leases, func(a, b Lease) int {
 		return cmp.Or(cmp.Compare(a.Agreement, b.Agreement), bytes.Compare(a.TopicID[:], b.TopicID[:]), cmp.Compare(a.Partition, b.Partition))
 	})
+	h.EndedUnits, h.Units = maps.Clone(s.units.ended), s.units.synced
+	for _, k := range slices.SortedFunc(maps.Keys(s.units.before), func(a, b broker.SubjectKey) int { return bytes.Compare(a[:], b[:]) }) {
+		for _, p := range s.units.before[k] {
+			h.Successions = append(h.Successions, SubjectSuccession{p, k})
+		}
+	}
 	for _, d := range s.deviations {
 		h.Deviations = append(h.Deviations, d)
 	}

@@ -116,6 +116,12 @@ func (s *State) fromHead(h *imageHead) error {
 	for _, d := range h.Deviations {
 		s.deviations[d.ID] = d
 	}
+	take(&s.units.ended, h.EndedUnits)
+	s.units.synced = h.Units
+	for _, v := range h.Successions {
+		s.units.after[v.Subject] = v.Successor
+		s.units.before[v.Successor] = append(s.units.before[v.Successor], v.Subject)
+	}
 	take(&s.receivesFor, h.ReceivesFor)
 	take(&s.approvals, h.Approvals)
 	take(&s.cosigned, h.Cosigned)

@@ -85,7 +85,7 @@ func TestImageAndTail(t *testing.T) {
 // an instance would begin from what another program made of the log.
 func TestImageVersion(t *testing.T) {
 	s, _ := everything(t)
-	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "2 13effe162cc407114bda577834020fffea5e84df56a39ddc70f7baa7aabb9a31"; got != want {
+	if got, want := fmt.Sprint(ImageVersion, " ", imageDigest(t, s)), "3 595dc56ac6fed75a023ae8556c0c7e6dd82de79b4520974aa2cec3649a0f5c3d"; got != want {
 		t.Errorf("version and digest of the image are now\n%s\nand were\n%s", got, want)
 	}
 }
@@ -98,11 +98,12 @@ func TestImageHasAll(t *testing.T) {
 		"subjects":    "rows byKey cases consents times",                    // byKey: made anew
 		"obligations": "rows byName duties duty open asking known receipts", // byName, duty, open and known: made anew
 		"protections": "grades synced known",
+		"units":       "ended after before synced",
 		"foreign":     "ended feeds",
-		"State": "revision structure head at catalogue regime withdrawn leased credentials logins webhooks hooked frozen protected registers " + // registers: made anew
+		"State": "revision structure head at catalogue regime withdrawn leased credentials logins webhooks hooked frozen protected units registers " + // registers: made anew
 			"deviations obligations subjects foreign declared starts approved policy policies keystore ledger keystores destroyed resolved", // resolved: made when it is asked for
 	}
-	for _, v := range []any{catalogue{}, regime{}, subjects{}, obligations{}, protections{}, foreign{}, (*State)(nil)} {
+	for _, v := range []any{catalogue{}, regime{}, subjects{}, obligations{}, protections{}, units{}, foreign{}, (*State)(nil)} {
 		typ := reflect.TypeOf(v)
 		if typ.Kind() == reflect.Pointer {
 			typ = typ.Elem()

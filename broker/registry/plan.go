@@ -68,7 +68,7 @@ func NewPlan(s *State, docs []Document, actor string, now time.Time) (*Plan, err
 	})
 	// A scratch state takes the puts one by one, so that what Fold would refuse
 	// is known before anything is written.
-	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased, credentials: s.credentials, regime: s.regime.clone()}
+	scratch := &State{catalogue: s.catalogue.clone(), withdrawn: s.withdrawn, leased: s.leased, credentials: s.credentials, regime: s.regime.clone(), units: s.units}
 	p := &Plan{On: s.revision, after: scratch}
 	var changes []Change
 	for _, d := range ordered {

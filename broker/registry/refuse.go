@@ -29,6 +29,9 @@ func (s *State) refuse(p payload, t Type) string {
 		if old := s.datasets[v.ID]; old != nil && old.Subject.Kind != v.Subject.Kind {
 			return fmt.Sprintf("dataset %s is about subjects of kind %s: under another kind no case or consent would be found; declare a new dataset", v.ID, old.Subject.Kind)
 		}
+		if v.Subject.Follow && v.Subject.Kind != broker.OrganisationSubject && v.Subject.Kind != broker.PropertySubject {
+			return fmt.Sprintf("subject: one of kind %s follows no other (follow)", v.Subject.Kind)
+		}
 		return first(name(v.ID), s.organisation("owner", v.Owner))
 	case *broker.LegalBasis:
 		if r := name(v.ID); r != "" {
@@ -146,6 +149,14 @@ func (s *State) refuse(p payload, t Type) string {
 		return s.refuseProtection(v)
 	case *ProtectionSync:
 		return s.refuseProtectionSync(v)
+	case *UnitEnd:
+		return s.refuseUnitEnd(v)
+	case *UnitRestoration:
+		return s.refuseUnitRestoration(v)
+	case *UnitSync:
+		return s.refuseUnitSync(v)
+	case *SubjectSuccession:
+		return s.refuseSuccession(v)
 	case *Deviation:
 		return s.refuseDeviation(v)
 	case *DeviationAnswer:
@@ -222,7 +233,7 @@ func (s *State) refuseTerms(v, old *broker.Agreement) string {
 	if sum := s.leasedSum(v.ID); v.Cost.Ceiling < 0 || v.Cost.Ceiling > 0 && v.Cost.Ceiling < sum {
 		return fmt.Sprintf("agreement %s cannot have ceiling %d: %d is leased to partitions already", v.ID, v.Cost.Ceiling, sum)
 	}
-	return first(refuseDuty(v.OnWithdrawal), refuseVisibility(v.Visibility))
+	return first(refuseDuty(v.OnWithdrawal), refuseVisibility(v.Visibility), s.refuseEndedParties(v))
 }
 
 type agreementIdentity struct {

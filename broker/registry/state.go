@@ -35,6 +35,7 @@ type State struct {
 	// frozen are the freezes that stand. One that was lifted is in the log only.
 	frozen    map[frozenThing]map[Authority]Frozen
 	protected protections
+	units     units
 	// registers are the places of attributes that come from registers, by dataset.
 	registers map[broker.DatasetID][]int
 	// deviations are all that were ever reported.
@@ -127,6 +128,7 @@ func New() *State {
 		webhooks:    map[broker.MailboxID]WebhookState{},
 		frozen:      map[frozenThing]map[Authority]Frozen{},
 		protected:   protections{grades: map[broker.SubjectKey]broker.Protection{}},
+		units:       newUnits(),
 		registers:   map[broker.DatasetID][]int{},
 		deviations:  map[broker.Digest]DeviationState{},
 		obligations: newObligations(),
@@ -295,6 +297,8 @@ func (s *State) apply(p payload, e *Event) (structural bool) {
 	case *Protect, *ProtectionSync:
 		s.applyProtection(p, e)
 		return false // it is consulted for each record
+	case *UnitEnd, *UnitRestoration, *UnitSync, *SubjectSuccession:
+		return s.applyUnits(p, e)
 	case *Receipt:
 		s.giveReceipt(v, e)
 		return false

@@ -206,11 +206,24 @@ func (u *subjects) open(r *caseRow) broker.Interval {
 // listed the subject: those that a case names, and those whose agreement has the
 // consumer, dataset and purpose of a consent. In order of name, each once.
 func (s *State) Listed(dst []broker.SubscriptionID, ds broker.DatasetID, k broker.SubjectKey) []broker.SubscriptionID {
+	from := len(dst)
+	dst = s.listed(dst, ds, k)
+	if len(s.units.before) > 0 {
+		s.predecessors(ds, k, func(p broker.SubjectKey) { dst = s.listed(dst, ds, p) })
+	}
+	if added := dst[from:]; len(added) > 1 {
+		slices.Sort(added)
+		dst = dst[:from+len(slices.Compact(added))]
+	}
+	return dst
+}
+
+// listed appends those of one subject, in no order.
+func (s *State) listed(dst []broker.SubscriptionID, ds broker.DatasetID, k broker.SubjectKey) []broker.SubscriptionID {
 	u := s.subjects.find(k)
 	if u == nil {
 		return dst
 	}
-	from := len(dst)
 	if u.cases != 0 {
 		t := &s.subjects.cases
 		for i := t.rows.at(u.cases - 1).next; ; {
@@ -237,16 +250,23 @@ func (s *State) Listed(dst []broker.SubscriptionID, ds broker.DatasetID, k broke
 			i = r.next
 		}
 	}
-	if added := dst[from:]; len(added) > 1 {
-		slices.Sort(added)
-		dst = dst[:from+len(slices.Compact(added))]
-	}
 	return dst
 }
 
 // Cases appends the intervals of the cases that a subscription ever had on a
-// subject, in the order of the log.
+// subject, in the order of the log; then those on whom it took over, where the dataset
+// follows.
 func (s *State) Cases(dst []broker.Interval, sub broker.SubscriptionID, k broker.SubjectKey) []broker.Interval {
+	dst = s.casesOn(dst, sub, k)
+	if len(s.units.before) > 0 {
+		if v := s.subscriptions[sub]; v != nil {
+			s.predecessors(s.agreements[v.Agreement].Dataset, k, func(p broker.SubjectKey) { dst = s.casesOn(dst, sub, p) })
+		}
+	}
+	return dst
+}
+
+func (s *State) casesOn(dst []broker.Interval, sub broker.SubscriptionID, k broker.SubjectKey) []broker.Interval {
 	u := s.subjects.find(k)
 	if u == nil || u.cases == 0 {
 		return dst
@@ -265,8 +285,17 @@ func (s *State) Cases(dst []broker.Interval, sub broker.SubscriptionID, k broker
 }
 
 // Consents appends the consents that a subject ever gave a consumer to have a
-// dataset for a purpose, withdrawn ones too, in the order of the log.
+// dataset for a purpose, withdrawn ones too, in the order of the log; then those of whom
+// it took over, where the dataset follows.
 func (s *State) Consents(dst []broker.Consent, consumer broker.OrgNumber, ds broker.DatasetID, p broker.Purpose, k broker.SubjectKey) []broker.Consent {
+	dst = s.consentsOf(dst, consumer, ds, p, k)
+	if len(s.units.before) > 0 {
+		s.predecessors(ds, k, func(before broker.SubjectKey) { dst = s.consentsOf(dst, consumer, ds, p, before) })
+	}
+	return dst
+}
+
+func (s *State) consentsOf(dst []broker.Consent, consumer broker.OrgNumber, ds broker.DatasetID, p broker.Purpose, k broker.SubjectKey) []broker.Consent {
 	u := s.subjects.find(k)
 	if u == nil || u.consents == 0 {
 		return dst

@@ -34,6 +34,7 @@ type parts struct {
 	pack         *broker.RightsPackage
 	consumer     *broker.Organisation
 	bases        []*broker.LegalBasis
+	ended        bool // a party is no more
 	delegations  []delegated
 	frozen       bool
 }
@@ -129,6 +130,7 @@ func (s *State) partsOf(id broker.SubscriptionID, before *parts, given map[pair]
 		consumer:     s.organisations[a.Consumer],
 		bases:        before.bases,
 		frozen:       s.stopped(sub, a),
+		ended:        s.partyEnded(a),
 	}
 	if len(p.bases) != len(a.Bases) {
 		p.bases = make([]*broker.LegalBasis, len(a.Bases))
@@ -149,7 +151,7 @@ func (s *State) partsOf(id broker.SubscriptionID, before *parts, given map[pair]
 
 func (p *parts) same(o *parts) bool {
 	return p.subscription == o.subscription && p.mailbox == o.mailbox && p.agreement == o.agreement &&
-		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer && p.frozen == o.frozen &&
+		p.dataset == o.dataset && p.pack == o.pack && p.consumer == o.consumer && p.frozen == o.frozen && p.ended == o.ended &&
 		slices.Equal(p.bases, o.bases) && slices.Equal(p.delegations, o.delegations)
 }
 
@@ -169,6 +171,9 @@ func (p parts) terms() *broker.Terms {
 		Package:      p.pack,
 		Consumer:     *p.consumer,
 		Frozen:       p.frozen,
+	}
+	if p.ended {
+		t.Agreement.Status = broker.Ended
 	}
 	if p.mailbox != nil {
 		t.Mailbox = *p.mailbox

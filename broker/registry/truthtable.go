@@ -90,7 +90,7 @@ func (s *State) AgreementTerms(id broker.AgreementID) *broker.Terms {
 func (s *State) Preview(events []Event) (*State, error) {
 	out := &State{
 		revision: s.revision, at: s.at, catalogue: s.catalogue.clone(), withdrawn: maps.Clone(s.withdrawn),
-		policy: s.policy, approved: maps.Clone(s.approved), leased: s.leased, regime: s.regime.clone(),
+		policy: s.policy, approved: maps.Clone(s.approved), leased: s.leased, regime: s.regime.clone(), units: s.units,
 	}
 	for i := range events {
 		p, err := parse(&events[i])
@@ -101,6 +101,9 @@ func (s *State) Preview(events []Event) (*State, error) {
 		case *broker.Organisation, *broker.Dataset, *broker.LegalBasis, *broker.RightsPackage, *broker.Mailbox, *broker.Agreement,
 			*broker.Subscription, *broker.Delegation, *broker.Role, *broker.TruthTable, *broker.LegalAssessment:
 			out.put(v)
+		case *UnitRestoration: // what its agreements permitted they permit again
+			out.units.ended = maps.Clone(out.units.ended)
+			delete(out.units.ended, v.Organisation)
 		case *broker.Framework, *broker.FrameworkApproval, *broker.Accession, *broker.AgreementStep:
 			out.applyRegime(v, &events[i])
 		case *Policy:

@@ -311,6 +311,9 @@ func (w *world) dataset(d *broker.Dataset) {
 			w.at(a, "subject/pointer", "a dataset without subjects has no pointer to them", "leave it out, or say the kind")
 		}
 	default:
+		if d.Subject.Follow && d.Subject.Kind != broker.OrganisationSubject && d.Subject.Kind != broker.PropertySubject {
+			w.at(a, "subject/follow", "organisations and properties are merged, and nobody else", "leave follow out")
+		}
 		oneOf(w, a, "subject/kind", d.Subject.Kind, broker.Person, broker.OrganisationSubject, broker.PropertySubject, broker.NoSubject)
 	}
 	seen, extensions := map[string]bool{}, map[string]bool{}

@@ -37,6 +37,7 @@ func commands() []command {
 		frameworkCommand(),
 		freezeCommand(),
 		protectionCommand(),
+		unitsCommand(),
 		publishCommand(),
 		consumeCommand(),
 		lookupCommand(),

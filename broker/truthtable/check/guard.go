@@ -50,7 +50,8 @@ func touches(e registry.Event) bool {
 	switch e.Type {
 	case registry.CaseOpened, registry.CaseEnded, registry.ConsentGiven, registry.ConsentWithdrawn, registry.ConsentEnded, registry.ConsentFollowed, registry.BudgetLeased,
 		registry.MailboxPut, registry.SubscriptionPut, registry.RolePut, registry.AssessmentPut,
-		registry.DelegationWithdrawn, // it narrows
+		registry.DelegationWithdrawn,                                        // it narrows
+		registry.UnitEnded, registry.UnitsSynced, registry.SubjectSucceeded, // tables are of the law, not of who is still there
 		registry.KeystoreRegistered, registry.LedgerRegistered, registry.PeriodDestroyed, registry.SubjectLookedUp,
 		registry.CredentialIssued, registry.CredentialRevoked,
 		registry.WebhookSet, registry.WebhookProven, registry.WebhookRotated, registry.WebhookStopped, registry.WebhookRemoved,
