@@ -37,6 +37,9 @@ type Delivery struct {
 	// Notice: what it says of the delivery in Of, that it was corrected or taken back,
 	// is all that it says, because the agreement has `corrections: notify`. Data is null.
 	Notice bool
+	// Denied: a notice that comes although the right to the data has ended, or does not
+	// reach what it tells of. What it corrects or takes back had been delivered.
+	Denied bool
 	// Backfill: it was published before the subscription, case or consent that brings
 	// it came to be.
 	Backfill    bool
@@ -95,6 +98,7 @@ const (
 	of
 	provisional
 	notice
+	denied
 	backfill
 	traceparent
 	attributes
@@ -104,7 +108,7 @@ var headerNames = map[string]attribute{
 	"ce_specversion": specversion, "ce_id": id, "ce_source": source, "ce_type": eventType, "ce_time": eventTime,
 	"content-type": contentType, "ce_mailbox": mailbox, "ce_subscription": subscription, "ce_agreement": agreement,
 	"ce_dataset": dataset, "ce_provider": provider, "ce_decision": decision, "ce_recordkind": recordKind,
-	"ce_of": of, "ce_provisional": provisional, "ce_notice": notice, "ce_backfill": backfill, "ce_traceparent": traceparent,
+	"ce_of": of, "ce_provisional": provisional, "ce_notice": notice, "ce_denied": denied, "ce_backfill": backfill, "ce_traceparent": traceparent,
 }
 
 var names = func() (n [attributes]string) {
@@ -145,7 +149,7 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	}
 	for a := range attributes {
 		switch a {
-		case eventTime, of, provisional, notice, backfill, traceparent:
+		case eventTime, of, provisional, notice, denied, backfill, traceparent:
 		default:
 			if len(h[a]) == 0 {
 				return Delivery{}, fmt.Errorf("header %s is missing", names[a])
@@ -201,7 +205,7 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	for _, flag := range [...]struct {
 		a  attribute
 		to *bool
-	}{{provisional, &d.Provisional}, {notice, &d.Notice}, {backfill, &d.Backfill}} {
+	}{{provisional, &d.Provisional}, {notice, &d.Notice}, {denied, &d.Denied}, {backfill, &d.Backfill}} {
 		switch string(h[flag.a]) {
 		case "", "false":
 		case "true":
@@ -223,6 +227,9 @@ func parse(headers []header, value []byte) (Delivery, error) {
 	}
 	if d.Notice && string(bytes.TrimSpace(value)) != "null" {
 		return Delivery{}, errors.New("header ce_notice stands on a delivery with data")
+	}
+	if d.Denied && !d.Notice {
+		return Delivery{}, errors.New("header ce_denied stands on what is no notice")
 	}
 	return d, nil
 }
@@ -266,6 +273,9 @@ func (d *Delivery) AppendJSON(dst []byte) []byte {
 	}
 	if d.Notice {
 		dst = append(dst, `"notice":true,`...)
+	}
+	if d.Denied {
+		dst = append(dst, `"denied":true,`...)
 	}
 	if d.Backfill {
 		dst = append(dst, `"backfill":true,`...)

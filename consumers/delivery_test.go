@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 		if !json.Valid(line) || bytes.ContainsRune(line, '\n') {
 			t.Errorf("line %q", line)
 		}
-		if again, err := ParseJSON(line); err == nil && (again.Notice != d.Notice || again.Backfill != d.Backfill || again.Provisional != d.Provisional) || d.Notice && d.Kind == broker.Original {
+		if again, err := ParseJSON(line); err == nil && (again.Notice != d.Notice || again.Denied != d.Denied || again.Backfill != d.Backfill || again.Provisional != d.Provisional) || d.Notice && d.Kind == broker.Original {
 			t.Errorf("%v: line %q", err, line)
 		}
 		if d.Kind == broker.Original && !d.Of.IsZero() || d.Mailbox == "" || d.Dataset == "" {
@@ -47,11 +47,11 @@ func FuzzParse(f *testing.F) {
 // What is a notice, and what was published before, a program can tell, whichever way
 // it came; what cannot be both is refused.
 func TestNoticeAndBackfill(t *testing.T) {
-	read := func(kind, notice, backfill, value string) (Delivery, error) {
+	read := func(kind, notice, denied, backfill, value string) (Delivery, error) {
 		var hs []kgo.RecordHeader
 		for _, h := range [][2]string{{"ce_specversion", "1.0"}, {"ce_id", "0123456789abcdef0123456789abcdef"}, {"ce_source", "urn:datafordeler:dataset:d"}, {"ce_type", "t"},
 			{"content-type", "application/json"}, {"ce_mailbox", "m"}, {"ce_subscription", "s"}, {"ce_agreement", "a"}, {"ce_dataset", "d"}, {"ce_provider", "313876144"},
-			{"ce_decision", "0123456789abcdef0123456789abcdef"}, {"ce_recordkind", kind}, {"ce_notice", notice}, {"ce_backfill", backfill}} {
+			{"ce_decision", "0123456789abcdef0123456789abcdef"}, {"ce_recordkind", kind}, {"ce_notice", notice}, {"ce_denied", denied}, {"ce_backfill", backfill}} {
 			if h[1] != "" {
 				hs = append(hs, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 			}
@@ -59,16 +59,17 @@ func TestNoticeAndBackfill(t *testing.T) {
 		return parse(hs, []byte(value))
 	}
 	for _, c := range []struct {
-		kind, notice, backfill, value string
-		want                          string
+		kind, notice, denied, backfill, value string
+		want                                  string
 	}{
-		{"original", "", "", "1", ""},
-		{"original", "", "true", "1", `"backfill":true,`},
-		{"correction", "true", "", "null", `"notice":true,`},
-		{"retraction", "true", "true", " null ", `"notice":true,"backfill":true,`},
+		{"original", "", "", "", "1", ""},
+		{"original", "", "", "true", "1", `"backfill":true,`},
+		{"correction", "true", "", "", "null", `"notice":true,`},
+		{"retraction", "true", "true", "", "null", `"notice":true,"denied":true,`},
+		{"retraction", "true", "", "true", " null ", `"notice":true,"backfill":true,`},
 	} {
-		d, err := read(c.kind, c.notice, c.backfill, c.value)
-		if err != nil || d.Notice != (c.notice != "") || d.Backfill != (c.backfill != "") {
+		d, err := read(c.kind, c.notice, c.denied, c.backfill, c.value)
+		if err != nil || d.Notice != (c.notice != "") || d.Denied != (c.denied != "") || d.Backfill != (c.backfill != "") {
 			t.Errorf("%+v: %+v, %v", c, d, err)
 		}
 		line := d.AppendJSON(nil)
@@ -80,8 +81,9 @@ func TestNoticeAndBackfill(t *testing.T) {
 			t.Errorf("%s: %+v, %v", line, again, err)
 		}
 	}
-	for _, c := range [][4]string{{"original", "true", "", "null"}, {"correction", "true", "", "{}"}, {"correction", "yes", "", "null"}, {"original", "", "1", "{}"}} {
-		if d, err := read(c[0], c[1], c[2], c[3]); err == nil {
+	for _, c := range [][5]string{{"original", "true", "", "", "null"}, {"correction", "true", "", "", "{}"}, {"correction", "yes", "", "", "null"}, {"original", "", "", "1", "{}"},
+		{"retraction", "", "true", "", "null"}, {"retraction", "true", "yes", "", "null"}} {
+		if d, err := read(c[0], c[1], c[2], c[3], c[4]); err == nil {
 			t.Errorf("%q: %+v", c, d)
 		}
 	}

@@ -62,6 +62,7 @@ type event struct {
 	Of           string          `json:"of"`
 	Provisional  bool            `json:"provisional"`
 	Notice       bool            `json:"notice"`
+	Denied       bool            `json:"denied"`
 	Backfill     bool            `json:"backfill"`
 	Traceparent  string          `json:"traceparent"`
 	Data         json.RawMessage `json:"data"`
@@ -89,7 +90,7 @@ func (e *event) delivery() (Delivery, error) {
 	add("ce_decision", e.Decision)
 	add("ce_recordkind", e.RecordKind)
 	add("ce_of", e.Of)
-	for name, is := range map[string]bool{"ce_provisional": e.Provisional, "ce_notice": e.Notice, "ce_backfill": e.Backfill} {
+	for name, is := range map[string]bool{"ce_provisional": e.Provisional, "ce_notice": e.Notice, "ce_denied": e.Denied, "ce_backfill": e.Backfill} {
 		if is {
 			add(name, "true")
 		}

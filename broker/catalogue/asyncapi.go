@@ -326,6 +326,9 @@ func deliveryHeaders(t *broker.Terms) object {
 		"ce_recordkind":   {Type: "string", Enum: []string{broker.Original.String(), broker.Correction.String(), broker.Retraction.String()}},
 		"ce_of":           {Type: "string", Description: "the delivery that is corrected or taken back"},
 		"ce_provisional":  {Type: "string", Enum: []string{"true", "false"}, Description: "whether it may still change"},
+		"ce_backfill":     {Type: "string", Const: "true", Description: "stands where it was published before its subscription, case or consent came to be"},
+		"ce_notice":       {Type: "string", Const: "true", Description: "stands where only that is told, that the delivery in ce_of was corrected or taken back: the value is null"},
+		"ce_denied":       {Type: "string", Const: "true", Description: "stands on a notice that comes although the right to the data has ended"},
 		"ce_traceparent":  {Type: "string", Description: "W3C Trace Context, the provider's"},
 	}}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,33 @@ func TestAsyncAPIOfOneOrganisation(t *testing.T) {
 		}
 		if _, ok := channels["mailbox.oslo-sosialhjelp"]; ok != c.boxes {
 			t.Errorf("%s: mailbox: %v", c.org, ok)
+		}
+	}
+}
+
+// TestEveryDeliveryHeader: each attribute that a delivery may have is described. It asks the
+// source that writes them, so a new one that nobody describes fails.
+func TestEveryDeliveryHeader(t *testing.T) {
+	source, err := os.ReadFile("../deliver/headers.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := regexp.MustCompile(`"(ce_\w+)"`).FindAllSubmatch(source, -1)
+	if len(written) < 16 {
+		t.Fatalf("%d headers in the source", len(written))
+	}
+	described := deliveryHeaders(&broker.Terms{Dataset: &broker.Dataset{}}).Properties
+	formats, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range written {
+		name := string(h[1])
+		if _, ok := described[name]; !ok {
+			t.Errorf("AsyncAPI does not describe %s", name)
+		}
+		if !bytes.Contains(formats, []byte("`"+name+"`")) && name != "ce_specversion" {
+			t.Errorf("docs/formats.md does not describe %s", name)
 		}
 	}
 }

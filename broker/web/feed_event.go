@@ -24,7 +24,7 @@ func appendEvent(dst []byte, d *Delivery) []byte {
 		dst = append(dst, name...)
 		dst = append(dst, '"', ':')
 		switch name {
-		case "provisional", "notice", "backfill": // they stand where they are so
+		case "provisional", "notice", "denied", "backfill": // they stand where they are so
 			if string(h.Value) == "true" {
 				dst = append(dst, "true,"...)
 				continue

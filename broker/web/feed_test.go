@@ -153,8 +153,8 @@ func (p feedPage) numbers() (out []int64) {
 
 // What a delivery says of itself only where it is so, is true and no string.
 func TestEventFlags(t *testing.T) {
-	d := Delivery{Value: []byte("null"), Headers: []Header{{"ce_recordkind", []byte("correction")}, {"ce_notice", []byte("true")}, {"ce_backfill", []byte("true")}}}
-	if got, want := string(AppendEvent(nil, &d)), `{"recordkind":"correction","notice":true,"backfill":true,"data":null}`; got != want {
+	d := Delivery{Value: []byte("null"), Headers: []Header{{"ce_recordkind", []byte("correction")}, {"ce_notice", []byte("true")}, {"ce_denied", []byte("true")}, {"ce_backfill", []byte("true")}}}
+	if got, want := string(AppendEvent(nil, &d)), `{"recordkind":"correction","notice":true,"denied":true,"backfill":true,"data":null}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

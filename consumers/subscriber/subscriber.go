@@ -26,6 +26,7 @@ const (
 	Kind         = "recordkind"
 	Of           = "of"       // of corrections and retractions
 	Notice       = "notice"   // "true" where only that is told, and the payload is null
+	Denied       = "denied"   // "true" on a notice that comes although the right to the data has ended
 	Backfill     = "backfill" // "true" where it was published before the subscription was owed it
 )
 
@@ -95,6 +96,9 @@ func hand(ctx context.Context, out chan<- *message.Message, d *consumers.Deliver
 		}
 		if d.Notice {
 			m.Metadata.Set(Notice, "true")
+		}
+		if d.Denied {
+			m.Metadata.Set(Denied, "true")
 		}
 		if d.Backfill {
 			m.Metadata.Set(Backfill, "true")

@@ -16,7 +16,8 @@ import (
 	"datafordeler/consumers/subscriber"
 )
 
-// feed has four deliveries, two a page, and then says nothing more.
+// feed has four deliveries, two a page, and then says nothing more. The last is a notice of
+// what is denied now.
 func feed(t *testing.T) consumers.Config {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at := 0
@@ -28,6 +29,10 @@ func feed(t *testing.T) consumers.Config {
 		end := min(4, at+2)
 		var lines []string
 		for n := at; n < end; n++ {
+			if n == 3 {
+				lines = append(lines, fmt.Sprintf(`{"specversion":"1.0","id":"%032x","source":"urn:datafordeler:dataset:inntekt","type":"t","datacontenttype":"application/json","mailbox":"oslo","subscription":"s","agreement":"a","dataset":"inntekt","provider":"313876144","decision":"%032x","recordkind":"retraction","of":"%032x","notice":true,"denied":true,"backfill":true,"data":null}`, n, n+9, 1))
+				continue
+			}
 			lines = append(lines, fmt.Sprintf(`{"specversion":"1.0","id":"%032x","source":"urn:datafordeler:dataset:inntekt","type":"t","datacontenttype":"application/json","mailbox":"oslo","subscription":"s","agreement":"a","dataset":"inntekt","provider":"313876144","decision":"%032x","recordkind":"original","data":{"n":%d}}`, n, n+9, n))
 		}
 		fmt.Fprintf(w, `{"deliveries":[%s],"next":"c%d","more":%t}`, strings.Join(lines, ","), end, end < 4)
@@ -88,7 +93,13 @@ func TestSubscriber(t *testing.T) {
 		t.Fatal(err)
 	}
 	take(t, out, `{"n":2}`).Ack()
-	take(t, out, `{"n":3}`).Ack()
+	m = take(t, out, "null")
+	for _, flag := range []string{subscriber.Notice, subscriber.Denied, subscriber.Backfill} {
+		if m.Metadata.Get(flag) != "true" {
+			t.Errorf("%s is %q", flag, m.Metadata.Get(flag))
+		}
+	}
+	m.Ack()
 	cancel()
 	if _, ok := <-out; ok {
 		t.Error("the channel is open after its context")
