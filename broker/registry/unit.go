@@ -29,7 +29,8 @@ type UnitRestoration struct {
 // organisation that was merged into another, a property that was joined to one. Who they
 // are stands nowhere but in whoever wrote it.
 type SubjectSuccession struct {
-	Subject   broker.SubjectKey `json:"subject"`
+	Subject broker.SubjectKey `json:"subject"`
+	// Successor is nobody (zero) where it was a mistake: the subject stands for itself again.
 	Successor broker.SubjectKey `json:"successor"`
 }
 
@@ -116,8 +117,10 @@ func (s *State) refuseUnitRestoration(v *UnitRestoration) string {
 func (s *State) refuseSuccession(v *SubjectSuccession) string {
 	old, known := s.units.after[v.Subject]
 	switch {
-	case v.Subject.IsZero() || v.Successor.IsZero():
-		return "a succession is of a subject by another"
+	case v.Subject.IsZero():
+		return "a succession is of a subject"
+	case v.Successor.IsZero() && !known:
+		return "nobody is recorded to follow the subject"
 	case known && old == v.Successor:
 		return "that one follows the other is recorded already"
 	}
@@ -157,6 +160,10 @@ func (s *State) applyUnits(p payload, e *Event) (structural bool) {
 	case *SubjectSuccession:
 		if old, known := u.after[v.Subject]; known { // it was wrong
 			u.before[old] = slices.DeleteFunc(slices.Clone(u.before[old]), func(k broker.SubjectKey) bool { return k == v.Subject })
+		}
+		if v.Successor.IsZero() {
+			delete(u.after, v.Subject)
+			return false
 		}
 		u.after[v.Subject] = v.Successor
 		u.before[v.Successor] = append(slices.Clone(u.before[v.Successor]), v.Subject)
@@ -220,6 +227,24 @@ func (s *State) predecessors(ds broker.DatasetID, k broker.SubjectKey, fn func(b
 		next = append(next[1:], s.units.before[p]...)
 		fn(p)
 	}
+}
+
+// Predecessors are the subjects that a subject has taken over, where the dataset follows.
+func (s *State) Predecessors(ds broker.DatasetID, k broker.SubjectKey) (all []broker.SubjectKey) {
+	s.predecessors(ds, k, func(p broker.SubjectKey) { all = append(all, p) })
+	return all
+}
+
+// Successors are those who took a subject over, the next first and whoever it is by now
+// last, where the dataset follows.
+func (s *State) Successors(ds broker.DatasetID, k broker.SubjectKey) (all []broker.SubjectKey) {
+	if d := s.datasets[ds]; d == nil || !d.Subject.Follow {
+		return nil
+	}
+	for next, ok := s.units.after[k]; ok; next, ok = s.units.after[next] {
+		all = append(all, next)
+	}
+	return all
 }
 
 // refuseEndedParties holds what is put in force to the register of legal entities.

@@ -54,17 +54,18 @@ func TestEndedParty(t *testing.T) {
 		}
 	}
 	for want, c := range map[string]Change{
-		"has ended already":    EndUnit(UnitEnd{Organisation: bergenOrg, On: now}),
-		"before: one of the":   EndUnit(UnitEnd{Organisation: other, On: now, Successor: bergenOrg}),
-		"its own successor":    EndUnit(UnitEnd{Organisation: other, On: now, Successor: other}),
-		"the day on which":     EndUnit(UnitEnd{Organisation: other}),
-		"organisation:":        EndUnit(UnitEnd{Organisation: "123", On: now}),
-		"successor:":           EndUnit(UnitEnd{Organisation: other, On: now, Successor: "123"}),
-		"has not ended":        RestoreUnit(other),
-		"a register is named":  SyncUnits(UnitSync{Sequence: 1}),
-		"counts its updates":   SyncUnits(UnitSync{Source: "x", Sequence: -1}),
-		"eleven digits":        SyncUnits(UnitSync{Source: "12345678901", Sequence: 1}),
-		"of a subject by anot": SucceedSubject(SubjectSuccession{Subject: subjectNamed("a")}),
+		"has ended already":   EndUnit(UnitEnd{Organisation: bergenOrg, On: now}),
+		"before: one of the":  EndUnit(UnitEnd{Organisation: other, On: now, Successor: bergenOrg}),
+		"its own successor":   EndUnit(UnitEnd{Organisation: other, On: now, Successor: other}),
+		"the day on which":    EndUnit(UnitEnd{Organisation: other}),
+		"organisation:":       EndUnit(UnitEnd{Organisation: "123", On: now}),
+		"successor:":          EndUnit(UnitEnd{Organisation: other, On: now, Successor: "123"}),
+		"has not ended":       RestoreUnit(other),
+		"a register is named": SyncUnits(UnitSync{Sequence: 1}),
+		"counts its updates":  SyncUnits(UnitSync{Source: "x", Sequence: -1}),
+		"eleven digits":       SyncUnits(UnitSync{Source: "12345678901", Sequence: 1}),
+		"of a subject":        SucceedSubject(SubjectSuccession{Successor: subjectNamed("a")}),
+		"nobody is recorded":  SucceedSubject(SubjectSuccession{Subject: subjectNamed("a")}),
 	} {
 		if r := refusal(t, s, c); !strings.Contains(r, want) {
 			t.Errorf("%q, want %q", r, want)
@@ -133,6 +134,21 @@ func TestSuccession(t *testing.T) {
 		if got := len(s.Cases(nil, "regnskap", w)); (got == 1) != follow {
 			t.Errorf("%d cases by the one that is right", got)
 		}
+		if got, near := s.Successors(d.ID, x), s.Predecessors(d.ID, w); follow && (!slices.Equal(got, []broker.SubjectKey{w}) || !slices.Equal(near, []broker.SubjectKey{x})) || !follow && len(got)+len(near) > 0 {
+			t.Errorf("follow %v: %v after, %v before", follow, got, near)
+		}
+		if got := s.Successors(d.ID, y); (len(got) == 1) != follow {
+			t.Errorf("%v took over", got)
+		}
+		// There was no merger at all: nobody has what was the subject's.
+		do(t, s, SucceedSubject(SubjectSuccession{Subject: x}))
+		if got := s.Cases(nil, "regnskap", w); len(got) != 0 || len(s.Successors(d.ID, x)) != 0 {
+			t.Errorf("%v by a merger that was none", got)
+		}
+		if _, known := s.Successor(x); known || retaken(t, s).Hash() != s.Hash() {
+			t.Error("a merger that was none is still known, or an image is another state")
+		}
+		do(t, s, SucceedSubject(SubjectSuccession{Subject: x, Successor: w}))
 		if retaken(t, s).Hash() != s.Hash() {
 			t.Error("an image is another state")
 		}

@@ -33,8 +33,8 @@ import takes a list from standard input, a line each:
   NUMBER deleted DATE
   NUMBER merged DATE SUCCESSOR
   NUMBER restored                     it was a mistake
-With --kind property the numbers are those of properties, and all that can be is
-"NUMBER merged DATE SUCCESSOR": what concerned one concerns the other since.
+With --kind property the numbers are those of properties, which are merged or restored:
+what concerned one concerns the other since.
 follow reads Enhetsregisteret's updates, {"_embedded": {"oppdaterteEnheter":
 [{"oppdateringsid": …, "dato": …, "organisasjonsnummer": …, "endringstype": …}]}}, from
 where the registry's log says that it came to. A deletion there does not say who took
@@ -79,13 +79,19 @@ func (n *node) unitChanges(st *registry.State, kind broker.SubjectKind, all []un
 		if kind == broker.OrganisationSubject {
 			old, ended := st.Ended(broker.OrgNumber(u.id))
 			switch {
-			case u.what == unitRestored && ended:
+			case u.what == unitRestored && ended && (u.on.IsZero() || !u.on.Before(old.On)): // an update from before the end says nothing of it
 				changes = append(changes, registry.RestoreUnit(broker.OrgNumber(u.id)))
 			case u.what == unitMerged && (!ended || old.Successor == ""), u.what == unitDeleted && !ended:
 				changes = append(changes, registry.EndUnit(registry.UnitEnd{Organisation: broker.OrgNumber(u.id), On: u.on, Successor: broker.OrgNumber(u.successor)}))
 			case u.what == unitMerged && string(old.Successor) != u.successor: // it was said otherwise
 				changes = append(changes, registry.RestoreUnit(broker.OrgNumber(u.id)),
 					registry.EndUnit(registry.UnitEnd{Organisation: broker.OrgNumber(u.id), On: u.on, Successor: broker.OrgNumber(u.successor)}))
+			}
+		}
+		if u.what == unitRestored && u.on.IsZero() {
+			v := registry.SubjectSuccession{Subject: n.ring.Subject(kind, u.id)}
+			if _, known := st.Successor(v.Subject); known {
+				changes = append(changes, registry.SucceedSubject(v))
 			}
 		}
 		if u.what == unitMerged {
@@ -148,7 +154,7 @@ func unitsImport(ctx context.Context, std stdio, args []string) error {
 	case *actor == "":
 		return usagef("--actor is missing: who decides this? It stands in the registry's log")
 	}
-	list, err := readUnits(std.in, of)
+	list, err := readUnits(std.in, of, time.Now())
 	if err != nil {
 		return err
 	}
@@ -201,7 +207,7 @@ func endsWith(st *registry.State, list []unitChange) (ids []broker.AgreementID) 
 
 // readUnits reads a change a line. Its errors hold no number: a property's may lead to a
 // person.
-func readUnits(r io.Reader, kind broker.SubjectKind) (all []unitChange, err error) {
+func readUnits(r io.Reader, kind broker.SubjectKind, now time.Time) (all []unitChange, err error) {
 	valid := func(id string) bool { return id != "" && len(id) <= 100 }
 	if kind == broker.OrganisationSubject {
 		valid = func(id string) bool { _, err := broker.ParseOrgNumber(id); return err == nil }
@@ -230,14 +236,16 @@ func readUnits(r io.Reader, kind broker.SubjectKind) (all []unitChange, err erro
 			words = words[1:]
 		}
 		switch {
+		case u.on.After(now):
+			return bad("a day that has come: what is recorded binds at once")
 		case seen[u.id]:
 			return bad("each number once")
 		case u.what == unitMerged && (u.on.IsZero() || len(words) != 1 || !valid(words[0])):
 			return bad("merged DATE SUCCESSOR")
 		case u.what == unitMerged:
 			u.successor = words[0]
-		case kind == broker.PropertySubject:
-			return bad("merged: that is all that becomes of a property here")
+		case kind == broker.PropertySubject && u.what != unitRestored:
+			return bad("merged or restored: that is all that becomes of a property here")
 		case u.what == unitDeleted && (u.on.IsZero() || len(words) > 0):
 			return bad("deleted DATE")
 		case u.what == unitRestored && len(words) > 0:

@@ -44,9 +44,13 @@ func (r *unitRegister) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 }
 
 func (r *unitRegister) happens(number, what string) {
+	r.happened("2026-11-20T05:06:07.123Z", number, what)
+}
+
+func (r *unitRegister) happened(at, number, what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.updates = append(r.updates, fmt.Sprintf(`{"oppdateringsid":%d,"dato":"2026-11-20T05:06:07.123Z","organisasjonsnummer":%q,"endringstype":%q}`, 10*(len(r.updates)+1), number, what))
+	r.updates = append(r.updates, fmt.Sprintf(`{"oppdateringsid":%d,"dato":%q,"organisasjonsnummer":%q,"endringstype":%q}`, 10*(len(r.updates)+1), at, number, what))
 }
 
 func TestUnitsFollowTheRegister(t *testing.T) {
@@ -141,16 +145,35 @@ func TestUnitsFollowTheRegister(t *testing.T) {
 	if code, out := command(new+" merged 2026-11-21 "+oslo+"\n", "units", "import", "--actor", "drift"); code == 0 || !strings.Contains(out, "one of the two is wrong") {
 		t.Errorf("%d %s", code, out)
 	}
-	if code, out := command(oslo+" restored\n", "units", "import", "--actor", "drift"); code != 0 {
+	// That it was new once, long before, is no news of it since.
+	register.happened("1995-02-19T05:06:07.123Z", oslo, "Ny")
+	if code, out := follow(); code != 0 || !strings.Contains(out, "to update 60") {
+		t.Fatalf("%d %s", code, out)
+	}
+	if s := read(); len(s.Parties) != 1 || s.Parties[0].Organisation != oslo || s.Parties[0].Successor != new {
+		t.Errorf("%+v", s)
+	}
+	// It was a mistake: neither is it no more, nor does anything that concerns it concern another.
+	if code, out := command(oslo+" restored\n", "units", "import", "--actor", "drift"); code != 0 || !strings.Contains(out, "1 in the list, 2 changes") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := command(oslo+" restored\n", "units", "import", "--actor", "drift"); code != 0 || !strings.Contains(out, "1 in the list, 0 changes") {
 		t.Errorf("%d %s", code, out)
 	}
 	if code, out := command("0301-1/2 merged 2026-11-21 0301-1/3\n", "units", "import", "--kind", "property", "--actor", "drift"); code != 0 || !strings.Contains(out, "1 changes") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := command("0301-1/2 restored\n", "units", "import", "--kind", "property", "--actor", "drift"); code != 0 || !strings.Contains(out, "1 changes") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := command("0301-1/2 deleted 2026-11-01\n", "units", "import", "--kind", "property", "--actor", "drift"); code != exitUsage || !strings.Contains(out, "merged or restored") {
 		t.Errorf("%d %s", code, out)
 	}
 	for in, want := range map[string]string{
 		"123 deleted 2026-11-01\n":                  "line 1: want a number",
 		oslo + "\n":                                 "line 1: want a number",
 		"\n" + oslo + " deleted\n":                  "line 2: want deleted DATE",
+		oslo + " deleted 2999-01-01\n":              "a day that has come",
 		oslo + " deleted 1/11\n":                    "the day as 2026-11-01",
 		oslo + " deleted 2026-11-01 x\n":            "want deleted DATE",
 		oslo + " merged 2026-11-01\n":               "want merged DATE SUCCESSOR",
