@@ -55,12 +55,17 @@ type DisclosureBasis struct {
 	Paragraph string              `json:"paragraph,omitempty"`
 }
 
-// laterText is what everybody is told.
-const laterText = "Where a law says so, what was decided is shown here some time later. Whether there is anything such is told to nobody before that time."
+// laterTexts are what everybody is told.
+var laterTexts = map[string]string{
+	"nb": "Der en lov sier det, vises det som er avgjort, her først en tid etterpå. Ingen får vite før den tid om det er noe slikt.",
+	"nn": "Der ei lov seier det, blir det som er avgjort, vist her først ei tid etterpå. Ingen får vite før den tid om det er noko slikt.",
+	"en": "Where a law says so, what was decided is shown here some time later. Whether there is anything such is told to nobody before that time.",
+}
 
 type ownIn struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"the most on a page"`
 	Cursor string `query:"cursor" maxLength:"100" doc:"next of the page before, with the same times"`
+	Accept string `header:"Accept-Language" hidden:"true"`
 	Window
 }
 
@@ -86,7 +91,7 @@ func (a *auditing) own(ctx context.Context, in *ownIn) (*struct{ Body *Disclosur
 	if err != nil {
 		return nil, told(err)
 	}
-	out := &DisclosuresPage{Disclosures: make([]Disclosure, len(got.Hits)), Next: got.Next, Later: laterText, Destroyed: append([]string{}, got.Destroyed...)}
+	out := &DisclosuresPage{Disclosures: make([]Disclosure, len(got.Hits)), Next: got.Next, Later: laterTexts[language(in.Accept)], Destroyed: append([]string{}, got.Destroyed...)}
 	a.desk.Control.View(func(st *registry.State) {
 		for i := range got.Hits {
 			h := audit.NewHit(&got.Hits[i])

@@ -99,6 +99,11 @@ func TestOwnDisclosures(t *testing.T) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
+	for accept, want := range map[string]string{"": "nb", "nn-NO, en;q=0.5": "nn", "en": "en", "sv": "nb"} {
+		if page := decode[DisclosuresPage](t, o.get("/me/disclosures", "kari", "Accept-Language", accept), 200); page.Later != laterTexts[want] {
+			t.Errorf("%q: %s", accept, page.Later)
+		}
+	}
 	if strings.Contains(o.log.String(), o.person) {
 		t.Error("the log holds a person's number")
 	}
@@ -117,7 +122,7 @@ func TestDisclosuresLater(t *testing.T) {
 			t.Fatalf("limit %d: %d are shown, not %d", limit, len(got), len(wanted))
 		}
 		for i, p := range pages {
-			if len(p.Disclosures) < limit && i < len(pages)-1 || len(p.Disclosures) == 0 || p.Later != laterText {
+			if len(p.Disclosures) < limit && i < len(pages)-1 || len(p.Disclosures) == 0 || p.Later != laterTexts["nb"] {
 				t.Errorf("limit %d: page %d of %d has %d, which tells that something is hidden", limit, i, len(pages), len(p.Disclosures))
 			}
 		}
