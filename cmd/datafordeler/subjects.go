@@ -24,8 +24,20 @@ type subjects struct {
 // name of its own.
 func (s *subjects) cases(t *broker.Terms, ids []string, end bool) ([]registry.Change, error) {
 	var changes []registry.Change
+	keys := make([]broker.SubjectKey, 0, len(ids))
 	for _, id := range ids {
 		key := s.ring.Subject(t.Dataset.Subject.Kind, id)
+		if keys = append(keys, key); end { // those on whom it took over hold for it too
+			keys = append(keys, s.state.Predecessors(t.Dataset.ID, key)...)
+		}
+	}
+	// Who took over may be named beside whom it took over.
+	seen := make(map[broker.SubjectKey]bool, len(keys))
+	for _, key := range keys {
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
 		standing := false
 		name := broker.CaseID("c-" + letters(key))
 		for n := 2; ; n++ {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -203,17 +204,55 @@ func (s *Service) ask(ctx context.Context, item *Item, r *Result, subject string
 		return flow.Question{}, fmt.Errorf("%w: the subscription is not declared", ErrUnavailable)
 	}
 	ds := r.Terms.Dataset
-	q := flow.Question{Subscription: item.Subscription, Subject: s.Hasher.Subject(ds.Subject.Kind, subject)}
-	refused, err := s.Committer.Refused(ctx, item.Subscription, q.Subject)
-	if err != nil {
-		return q, err
+	own := s.Hasher.Subject(ds.Subject.Kind, subject)
+	q := flow.Question{Subscription: item.Subscription, Subject: own, Unread: true}
+	for _, w := range s.whom(ds, own, subject) {
+		refused, err := s.Committer.Refused(ctx, item.Subscription, w.key)
+		if err != nil {
+			return q, err
+		}
+		if refused {
+			continue
+		}
+		found, err := s.find(ctx, ds, item, w.key, w.id)
+		if err != nil {
+			return q, err
+		}
+		if q.Subject, q.Unread = w.key, false; len(found) > 0 {
+			q.Found = found
+			break
+		}
 	}
-	if refused {
-		q.Unread = true
-		return q, nil
+	return q, nil
+}
+
+// asked is a subject, and its identifier where that is known.
+type asked struct {
+	key broker.SubjectKey
+	id  string
+}
+
+// whom is who is asked about by a subject's identifier, until there is something: where
+// the dataset follows, whoever took it over before the subject itself. What there is on
+// the one is decided as about that one.
+func (s *Service) whom(ds *broker.Dataset, key broker.SubjectKey, id string) (all []asked) {
+	all = []asked{{key, id}}
+	if !ds.Subject.Follow {
+		return all
 	}
-	q.Found, err = s.find(ctx, ds, item, q.Subject, subject)
-	return q, err
+	s.View(func(st *registry.State) {
+		for _, k := range st.Successors(ds.ID, key) {
+			// A property's is known to nobody but its provider, which is asked by the old one.
+			if u, ended := st.Ended(broker.OrgNumber(id)); ended && u.Successor != "" && s.Hasher.Subject(ds.Subject.Kind, string(u.Successor)) == k {
+				id = string(u.Successor)
+			} else if id = ""; ds.Endpoint != nil {
+				break
+			}
+			all = append(all, asked{k, id})
+		}
+	})
+	slices.Reverse(all)
+	return all
 }
 
 // find reads what there is on a subject.
