@@ -38,6 +38,7 @@ type Metrics struct {
 	imaged        prometheus.GaugeFunc
 	obligations   *obligationCounts
 	consents      *consentFeeds
+	registers     *followedRegisters
 	held          prometheus.GaugeFunc
 	forms         *formCounts
 	// Of backfill.
@@ -104,6 +105,7 @@ func newMetrics(b *Broker) *Metrics {
 			Help: "Revision of the registry that this instance's next start begins from; 0 where it folds the whole log."}, func() float64 { return float64(b.control.Imaged()) }),
 		obligations: &obligationCounts{b, prometheus.NewDesc(ns+"_obligations", "What withdrawn consents lay on receivers, without a receipt: within its time (open), and over it (overdue).", []string{"state"}, nil)},
 		consents:    newConsentFeeds(ns, func(f func(*registry.State)) { b.control.View(f) }),
+		registers:   newFollowedRegisters(ns, func(f func(*registry.State)) { b.control.View(f) }),
 		held: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "deliveries_held",
 			Help: "1 while deliveries are held (disk, policy or evidence)."}, func() float64 {
 			if b.Held() != "" {
@@ -117,7 +119,7 @@ func newMetrics(b *Broker) *Metrics {
 // Collectors are what main registers.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.forms, m.recordsIn, m.bytesIn, m.rejected, m.repeated, m.outOfScope, m.decisions, m.deliveries,
-		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.imaged, m.held, m.obligations, m.consents,
+		m.deliveryBytes, m.usage, m.lag, m.transaction, m.compute, m.size, m.policy, m.restarts, m.aborted, m.mended, m.unmended, m.revision, m.imaged, m.held, m.obligations, m.consents, m.registers,
 		m.backfillRecords, m.backfillSkipped, m.backfillLeft, m.backfillWaiting, m.notices}
 }
 

@@ -38,6 +38,8 @@ follow reads the register's list of events, {"hendelser": [{"sekvensnummer": …
 "hendelse": {"folkeregisteridentifikator": …, "persondokument": …}}]}, and fetches each
 person document to see its adressebeskyttelse. It goes on from where the registry's log
 says that it came to, and stops when the list does not go on from there.
+An hour without news is said in the log too, so that the metric
+datafordeler_register_read_timestamp_seconds tells when nobody follows any more.
   --list URL       the list, without its parameters fraSekvensnummer and antall
   --documents URL  where a person document is, with {persondokument} in it
   --from N         where to begin when nothing was imported: that the list holds
@@ -239,7 +241,7 @@ func protectionStatus(ctx context.Context, std stdio, args []string) error {
 func protectionFollow(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("protection follow")
 	where := placeFlags(fs)
-	f := follower{}
+	f := follower{alive: followerAlive}
 	fs.StringVar(&f.source, "source", "", "")
 	fs.StringVar(&f.list, "list", "", "")
 	fs.StringVar(&f.documents, "documents", "", "")

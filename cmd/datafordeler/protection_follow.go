@@ -28,9 +28,11 @@ type follower struct {
 	token                          providers.TokenSource
 	from                           int64
 	interval                       time.Duration
-	once                           bool
-	node                           *node
-	log                            *slog.Logger
+	// alive is how often it says that it reads on, where there is nothing new.
+	alive time.Duration
+	once  bool
+	node  *node
+	log   *slog.Logger
 
 	client http.Client
 	ended  bool // the last page that was read was the list's last
@@ -98,11 +100,15 @@ func (f *follower) run(ctx context.Context, std stdio) error {
 	return err
 }
 
+// followerAlive is how often a register's follower says at the least that it lives.
+const followerAlive = time.Hour
+
 // reached says in the log that there is no more, where the page that ended the list was
-// full: what follows it is the last entry again.
+// full: what follows it is the last entry again. It says so anew now and then, because
+// whoever watches cannot tell a follower that has ended from a register without news.
 func (f *follower) reached(ctx context.Context, page []poller.Entry) error {
 	at, err := f.Load(ctx)
-	if err != nil || !f.ended || len(page) != 1 || page[0].Seq != at.Seq || f.known() {
+	if err != nil || !f.ended || len(page) != 1 || page[0].Seq != at.Seq || f.known() && !f.silent() {
 		return err
 	}
 	return f.Save(ctx, at)
@@ -111,6 +117,14 @@ func (f *follower) reached(ctx context.Context, page []poller.Entry) error {
 func (f *follower) known() (known bool) {
 	f.node.control.View(func(st *registry.State) { known = st.Protection(broker.SubjectKey{}) != "" })
 	return known
+}
+
+func (f *follower) silent() (silent bool) {
+	f.node.control.View(func(st *registry.State) {
+		p, ok := st.ProtectionFollowed()
+		silent = ok && p.Source == f.source && time.Since(p.At) >= f.alive
+	})
+	return silent
 }
 
 // Load is how far the registry's log says that the list was followed.

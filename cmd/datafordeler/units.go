@@ -38,7 +38,8 @@ what concerned one concerns the other since.
 follow reads Enhetsregisteret's updates, {"_embedded": {"oppdaterteEnheter":
 [{"oppdateringsid": …, "dato": …, "organisasjonsnummer": …, "endringstype": …}]}}, from
 where the registry's log says that it came to. A deletion there does not say who took
-over: import tells.
+over: import tells. An hour without news is said in the log too, so that the metric
+datafordeler_register_read_timestamp_seconds tells when nobody follows any more.
   --list URL       the list, without its parameters oppdateringsid and size
   --from N         the update to begin with where none was followed before
   --once           read to the list's end, and stop
@@ -325,7 +326,7 @@ func unitsStatus(ctx context.Context, std stdio, args []string) error {
 func unitsFollow(ctx context.Context, std stdio, args []string) error {
 	fs := newFlags("units follow")
 	where := placeFlags(fs)
-	f := unitFollower{}
+	f := unitFollower{alive: followerAlive}
 	fs.StringVar(&f.source, "source", "", "")
 	fs.StringVar(&f.list, "list", "", "")
 	fs.StringVar(&f.actor, "actor", "", "")

@@ -26,10 +26,12 @@ type unitFollower struct {
 	token               providers.TokenSource
 	from                int64
 	interval            time.Duration
-	once                bool
-	node                *node
-	log                 *slog.Logger
-	client              http.Client
+	// alive is how often it says that it reads on, where there is nothing new.
+	alive  time.Duration
+	once   bool
+	node   *node
+	log    *slog.Logger
+	client http.Client
 }
 
 func (f *unitFollower) check() error {
@@ -56,7 +58,7 @@ func (f *unitFollower) run(ctx context.Context, std stdio) error {
 		return usagef("%q was not followed before: say --from N, the register's number of the update to begin with, and import what ended before that", f.source)
 	}
 	f.client.Timeout = 30 * time.Second
-	p, err := poller.New(poller.Config{List: f.page, Event: unitEvent, Publisher: f, Checkpoint: f, From: max(1, f.from), Interval: f.interval, Log: f.log})
+	p, err := poller.New(poller.Config{List: f.read, Event: unitEvent, Publisher: f, Checkpoint: f, From: max(1, f.from), Interval: f.interval, Log: f.log})
 	if err != nil {
 		return err
 	}
@@ -146,6 +148,25 @@ func unitEvent(_ context.Context, e poller.Entry) (*providers.Event, error) {
 }
 
 const largestUnitPage = 64 << 20 // bytes
+
+// read reads a page. One that holds no more than what was read before is the list's end:
+// that it is still read is said now and then, because whoever watches cannot tell a
+// follower that has ended from a register without news.
+func (f *unitFollower) read(ctx context.Context, from int64, limit int) ([]poller.Entry, error) {
+	page, err := f.page(ctx, from, limit)
+	if err != nil || len(page) != 1 || limit == 1 {
+		return page, err
+	}
+	silent := false
+	f.node.control.View(func(st *registry.State) {
+		u, ok := st.UnitsFollowed()
+		silent = ok && u.Source == f.source && u.Sequence == page[0].Seq && time.Since(u.At) >= f.alive
+	})
+	if silent {
+		err = f.Save(ctx, poller.Checkpoint{Seq: page[0].Seq})
+	}
+	return page, err
+}
 
 // page reads from an update on, that one included.
 func (f *unitFollower) page(ctx context.Context, from int64, limit int) ([]poller.Entry, error) {
