@@ -44,9 +44,11 @@ STEP, by whom, and what it takes:
   ended             either party       --why WHY
 ` + deedHelp + placeHelp + `
 Examples:
-  datafordeler agreement step proposed oslo-barnehage --terms oslo.yaml --for 958935420 --by "Barnehagekontoret" --actor kari --config broker.yaml
+  datafordeler agreement step proposed oslo-barnehage --terms oslo.yaml --for 958935420 \
+      --by "Barnehagekontoret" --actor kari --config broker.yaml
   datafordeler agreement missing oslo-barnehage --config broker.yaml
-  datafordeler agreement step assessed oslo-barnehage --side disclosure --basis barnehageloven --holds yes --note "§ 19 names municipalities" --for 974761076 --by "Juridisk seksjon" --actor ola --config broker.yaml
+  datafordeler agreement step assessed oslo-barnehage --side disclosure --basis barnehageloven \
+      --holds yes --note "§ 19 names municipalities" --for 974761076 --by "Juridisk seksjon" --actor ola --config broker.yaml
 `,
 		run: agreement,
 	}
@@ -72,7 +74,7 @@ func agreement(ctx context.Context, std stdio, args []string) error {
 		id := broker.AgreementID(fs.Arg(0))
 		return where.ask(ctx, std, func(st *registry.State, now time.Time) error {
 			if verb != "list" && st.OnTheTable(id) == nil {
-				return fmt.Errorf("no agreement%s is registered", quoted(string(id)))
+				return fmt.Errorf("no agreement%s is registered; see: datafordeler agreement list", quoted(string(id)))
 			}
 			switch verb {
 			case "list":

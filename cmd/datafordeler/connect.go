@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"flag"
 	"log/slog"
-	"os"
 	"strings"
 
 	"datafordeler/broker/flow"
@@ -73,8 +72,8 @@ func (c connection) open(ctx context.Context, std stdio) (*link, error) {
 			return nil, err
 		}
 	} else {
-		if _, err := os.Stat(*c.data); err != nil {
-			return nil, usagef("--data: %w", err)
+		if err := dataThere(*c.data); err != nil {
+			return nil, err
 		}
 		cfg = dataConfig(*c.data)
 		cfg.Prefix = *c.prefix

@@ -61,6 +61,9 @@ func consume(ctx context.Context, std stdio, args []string) (err error) {
 	if err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
+	if *mailbox == "" {
+		return usagef("--mailbox is missing")
+	}
 	if err := broker.CheckName(*mailbox); err != nil {
 		return usagef("--mailbox: %w", err)
 	}

@@ -38,7 +38,8 @@ where they are not.
 ` + deedHelp + placeHelp + `
 Examples:
   datafordeler framework invite foreldrebetaling --by "Avtaleforvaltning" --actor kari --config broker.yaml < municipalities.txt
-  datafordeler framework accede foreldrebetaling --agreement oslo-barnehage --for 958935420 --by "Kommunedirektøren" --actor ola --config broker.yaml
+  datafordeler framework accede foreldrebetaling --agreement oslo-barnehage --for 958935420 \
+      --by "Kommunedirektøren" --actor ola --config broker.yaml
   datafordeler framework report foreldrebetaling --csv --config broker.yaml
 `,
 		run: framework,
@@ -105,7 +106,7 @@ func listFrameworks(std stdio, st *registry.State, asJSON bool) error {
 func showFramework(std stdio, st *registry.State, id broker.AgreementID, org broker.OrgNumber, now time.Time) error {
 	f := st.Framework(id)
 	if f == nil {
-		return fmt.Errorf("no framework%s is registered", quoted(string(id)))
+		return fmt.Errorf("no framework%s is registered; see: datafordeler framework list", quoted(string(id)))
 	}
 	lacks := st.FrameworkMissing(id, org, now)
 	if lacks == nil {
@@ -201,7 +202,7 @@ func frameworkReport(ctx context.Context, std stdio, args []string) error {
 	return where.ask(ctx, std, func(st *registry.State, _ time.Time) error {
 		f := st.Framework(id)
 		if f == nil {
-			return fmt.Errorf("no framework%s is registered", quoted(string(id)))
+			return fmt.Errorf("no framework%s is registered; see: datafordeler framework list", quoted(string(id)))
 		}
 		all := st.Parties(id)
 		row := func(p *registry.AccededParty) []string {

@@ -39,8 +39,10 @@ refused or unavailable.
 
 Examples:
   datafordeler lookup --url https://deling.example.no --token-file token.txt --subscription oslo-sosialhjelp < person.txt
-  datafordeler lookup --url https://deling.example.no --token-file token.txt --subscription oslo-sosialhjelp,oslo-eiendomsskatt < person.txt
-  datafordeler lookup --url https://deling.example.no --token-file token.txt --subscription oslo-husholdning --together < household.txt
+  datafordeler lookup --url https://deling.example.no --token-file token.txt \
+      --subscription oslo-sosialhjelp,oslo-eiendomsskatt < person.txt
+  datafordeler lookup --url https://deling.example.no --token-file token.txt \
+      --subscription oslo-husholdning --together < household.txt
 `,
 		run: lookUp,
 	}

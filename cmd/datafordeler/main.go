@@ -85,7 +85,7 @@ func (e usageError) Unwrap() error { return e.err }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func run(ctx context.Context, std stdio, args []string) int {
-	if len(args) == 0 || args[0] == "help" && len(args) == 1 || args[0] == "-h" || args[0] == "--help" {
+	if len(args) == 0 || args[0] == "help" && (len(args) == 1 || args[1] == "help") || args[0] == "-h" || args[0] == "--help" {
 		printHelp(std.out)
 		if len(args) == 0 {
 			return exitUsage
@@ -117,38 +117,14 @@ func run(ctx context.Context, std stdio, args []string) int {
 		fmt.Fprintf(std.err, "datafordeler %s: %v\n", c.name, err)
 		return exitFailed
 	}
-	fmt.Fprintf(std.err, "datafordeler: no command%s. See: datafordeler help\n", quoted(name))
+	fmt.Fprintf(std.err, "datafordeler: there is no command%s. See: datafordeler help\n", quoted(name))
 	return exitUsage
 }
 
 func printHelp(w io.Writer) {
 	fmt.Fprint(w, "Datafordeler: shares records from providers with consumers, under law, and can prove it.\n\nUsage: datafordeler COMMAND [flags]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-11s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nEach command tells more: datafordeler COMMAND --help\n")
-}
-
-// newFlags is a flag set that leaves messages to run. The flags package's own
-// "--help" becomes flag.ErrHelp, which prints the command's help.
-func newFlags(name string) *flag.FlagSet {
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	return fs
-}
-
-// parse reads flags and holds the number of arguments to [min, max].
-func parse(fs *flag.FlagSet, args []string, min, max int) error {
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return usageError{err}
-	}
-	if n := fs.NArg(); n < min {
-		return usagef("too few arguments")
-	} else if n > max {
-		return usagef("too many arguments: %d where at most %d are taken", n, max) // not which: it may be somebody's number
-	}
-	return nil
 }

@@ -27,7 +27,8 @@ organisation that put it closes it. What has no law yet is in:
 datafordeler registry gaps
 ` + deedHelp + placeHelp + `
 Examples:
-  datafordeler need put foreldrebetaling --for 958935420 --dataset inntekt --purpose foreldrebetaling --sector oppvekst --why "parents send their tax return on paper" --actor kari --config broker.yaml
+  datafordeler need put foreldrebetaling --for 958935420 --dataset inntekt \
+      --purpose foreldrebetaling --sector oppvekst --why "parents send their tax return on paper" --actor kari --config broker.yaml
   datafordeler need cosign foreldrebetaling --for 964338531 --by "Barnehagekontoret" --actor ola --config broker.yaml
 `,
 		run: need,
@@ -65,7 +66,7 @@ func need(ctx context.Context, std stdio, args []string) error {
 	if verb == "show" {
 		return d.ask(ctx, std, func(st *registry.State, _ time.Time) error {
 			if st.Need(id) == nil {
-				return fmt.Errorf("no need%s is registered", quoted(string(id)))
+				return fmt.Errorf("no need%s is registered; see: datafordeler need list", quoted(string(id)))
 			}
 			return printJSON(std.out, needView(st, id), true)
 		})

@@ -46,8 +46,10 @@ receipt says what was done. It stands in the broker's log for ever.
 Examples:
   datafordeler obligations list --url https://deling.example.no --token-file token.txt --follow
   datafordeler obligations received --url https://deling.example.no --token-file token.txt --agreement banken --consent c-1
-  datafordeler obligations receipt --url https://deling.example.no --token-file token.txt --agreement banken --consent c-1 --did deleted
-  datafordeler obligations receipt --url https://deling.example.no --token-file token.txt --agreement banken --consent c-1 --did kept --eli https://lovdata.no/eli/lov/2004/11/19/73 --paragraph '§ 13'
+  datafordeler obligations receipt --url https://deling.example.no --token-file token.txt \
+      --agreement banken --consent c-1 --did deleted
+  datafordeler obligations receipt --url https://deling.example.no --token-file token.txt \
+      --agreement banken --consent c-1 --did kept --eli https://lovdata.no/eli/lov/2004/11/19/73 --paragraph '§ 13'
 `,
 		run: func(ctx context.Context, std stdio, args []string) error {
 			return dispatch(ctx, std, []verb{{"list", obligationsList}, {"received", obligationsReceived}, {"receipt", obligationsReceipt}}, args)

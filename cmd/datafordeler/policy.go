@@ -111,7 +111,7 @@ table failed; 2 flags, or a policy that does not compile or pass its tests.
 			case "-h", "--help":
 				return flag.ErrHelp
 			}
-			return usagef("no verb %q: activate, replay, list, show, explain, describe, check-tables, approve-table or access", args[0])
+			return usagef("no verb%s: activate, replay, list, show, explain, describe, check-tables, approve-table or access", quoted(args[0]))
 		},
 	}
 }

@@ -52,7 +52,7 @@ func policyActivate(ctx context.Context, std stdio, args []string) error {
 	bundle := policy.Embedded()
 	if *dir != "" {
 		if bundle, err = policy.FromFS(os.DirFS(*dir)); err != nil {
-			return usagef("--dir: %w", err)
+			return usagef("--dir %s: %w", *dir, err)
 		}
 	}
 	engine, err := policy.Compile(bundle)

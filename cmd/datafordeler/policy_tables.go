@@ -110,7 +110,7 @@ func candidate(st *registry.State, dir string) (policy.Bundle, error) {
 	case dir != "":
 		b, err := policy.FromFS(os.DirFS(dir))
 		if err != nil {
-			return b, usagef("--dir: %w", err)
+			return b, usagef("--dir %s: %w", dir, err)
 		}
 		return b, nil
 	case st.Policy() != nil:

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -50,8 +49,8 @@ func (p place) open(ctx context.Context, std stdio, withKeys bool) (*node, error
 		}
 	case *p.data != "":
 		cfg = dataConfig(*p.data)
-		if _, err := os.Stat(*p.data); err != nil {
-			return nil, usagef("--data: %w", err)
+		if err := dataThere(*p.data); err != nil {
+			return nil, err
 		}
 	default:
 		return nil, usagef("which broker? Give --config FILE or --data DIR")
@@ -202,7 +201,7 @@ func registryApply(ctx context.Context, std stdio, args []string) error {
 	plan, rev, err := n.apply(ctx, docs, *actor, *dry)
 	var faults registry.Faults
 	if errors.As(err, &faults) {
-		return usageError{fmt.Errorf("nothing was written: %d faults\n%w", len(faults), err)}
+		return usageError{fmt.Errorf("nothing was written: %s\n%w", counted(len(faults), "fault"), err)}
 	}
 	if err != nil {
 		return err
@@ -318,7 +317,7 @@ func registryGet(ctx context.Context, std stdio, args []string) error {
 		}
 	}
 	if id != "" && shown == 0 {
-		return fmt.Errorf("no %s%s is registered", fs.Arg(0), quoted(id))
+		return fmt.Errorf("no %s%s is registered; see: datafordeler registry get %[1]s", fs.Arg(0), quoted(id))
 	}
 	return nil
 }
@@ -356,7 +355,11 @@ func pick(st *registry.State, kind registry.Kind) ([]any, error) {
 	case registry.KindTruthTable:
 		return anys(st.TruthTables()), nil
 	}
-	return nil, usagef("no kind%s: there are %v and freeze", quoted(string(kind)), registry.Kinds())
+	var kinds []string
+	for _, k := range registry.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	return nil, usagef("there is no kind%s: %s or freeze", quoted(string(kind)), strings.Join(kinds, ", "))
 }
 
 func anys[T any](s []T) []any {

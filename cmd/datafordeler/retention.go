@@ -93,7 +93,7 @@ func retention(ctx context.Context, std stdio, args []string) error {
 		faults += len(t.Faults)
 	}
 	if err == nil && faults > 0 {
-		err = fmt.Errorf("%d faults: datafordeler retention --enforce brings the settings to what is declared", faults)
+		err = fmt.Errorf("%s: datafordeler retention --enforce brings the settings to what is declared", counted(faults, "fault"))
 	}
 	return err
 }

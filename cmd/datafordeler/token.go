@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,6 +89,10 @@ func getToken(ctx context.Context, std stdio, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	t, err := c.Fetch(ctx)
+	var unreachable *url.Error
+	if errors.As(err, &unreachable) {
+		return fmt.Errorf("--issuer: %s does not answer: %w; see that the address is right, and that it can be reached from here", c.Issuer, unreachable.Err)
+	}
 	if err != nil {
 		return err
 	}
