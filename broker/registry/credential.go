@@ -155,10 +155,12 @@ type KafkaAccess struct {
 // KafkaAccess is what each credential is worth at a time, by name; and when the
 // next of these answers changes by the clock alone, zero if none does.
 //
-// One for a dataset stands while its organisation owns the dataset, and it does not
-// stay with its provider. One for a mailbox stands while the mailbox receives by Kafka, is not suspended, and some
-// subscription in it is in force: not suspended or frozen, under an agreement that is active
-// and valid, and with a valid delegation of the dataset where a supplier receives.
+// None stands of an organisation that is no more. One for a dataset stands while its
+// organisation owns the dataset, and it does not stay with its provider. One for a mailbox
+// stands while the mailbox receives by Kafka, is not suspended, and some subscription in it
+// is in force: not suspended or frozen, under an agreement that is active and valid, whose
+// parties are all there still, and with a valid delegation of the dataset where a supplier
+// receives.
 func (s *State) KafkaAccess(at time.Time) (all []KafkaAccess, next time.Time) {
 	if len(s.credentials) == 0 {
 		return nil, time.Time{}
@@ -175,6 +177,8 @@ func (s *State) KafkaAccess(at time.Time) (all []KafkaAccess, next time.Time) {
 		switch {
 		case !c.Ends.IsZero() && !j.before(c.Ends):
 			a.Standing, a.Why = Over, "it was taken back"
+		case s.gone(c.Organisation): // until that is found to be a mistake
+			a.Standing, a.Why = Held, fmt.Sprintf("organisation %s is no more, says the register of legal entities", c.Organisation)
 		case c.Mailbox != "":
 			a.Standing, a.Why = j.mailbox(s.mailboxes[c.Mailbox])
 		case s.datasets[c.Dataset].Owner != c.Organisation:
@@ -260,6 +264,8 @@ func (j *judge) subscription(sub *broker.Subscription) (Standing, string) {
 	switch {
 	case standing == Over:
 		return Over, why
+	case j.s.partyEnded(a):
+		return Held, fmt.Sprintf("agreement %s has a party that is no more, says the register of legal entities", a.ID)
 	case a.Status != broker.Active:
 		return Held, fmt.Sprintf("agreement %s is %s", a.ID, a.Status)
 	case past:

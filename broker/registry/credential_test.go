@@ -60,6 +60,9 @@ func TestKafkaAccess(t *testing.T) {
 		{"a withdrawal to come", day(5), []Change{WithdrawDelegation("g", day(6))}, Stands, "", day(6)},
 		{"delegated anew", day(5), []Change{WithdrawDelegation("g", day(4)), must(Put(broker.Delegation{ID: "g2", From: "964338531", To: "313876144", Datasets: []broker.DatasetID{"d"}}))}, Stands, "", day(20)},
 		{"a delegation of another dataset", day(5), []Change{must(Put(broker.Delegation{ID: "g", From: "964338531", To: "313876144", Datasets: []broker.DatasetID{}}))}, Held, "covers dataset d", day(20)},
+		{"a consumer that is no more", day(5), []Change{EndUnit(UnitEnd{Organisation: "964338531", On: day(4)})}, Held, "has a party that is no more", day(20)},
+		{"a receiver that is no more", day(5), []Change{EndUnit(UnitEnd{Organisation: "313876144", On: day(4)})}, Held, "313876144 is no more", time.Time{}},
+		{"one that was no more by mistake", day(5), []Change{EndUnit(UnitEnd{Organisation: "313876144", On: day(4)}), RestoreUnit("313876144")}, Stands, "", day(20)},
 		{"taken back", day(5), []Change{EndCredential(id, day(5), "x")}, Over, "taken back", time.Time{}},
 		{"to be taken back", day(5), []Change{EndCredential(id, day(7), "x")}, Stands, "", day(7)},
 	} {
@@ -83,6 +86,14 @@ func TestKafkaAccess(t *testing.T) {
 		fold(t, s, must(s.Link(day(1), "test", must(Put(other))))...)
 		if all, _ := s.KafkaAccess(day(5)); all[1].Standing != Over {
 			t.Errorf("%v", all[1].Standing)
+		}
+	})
+	t.Run("a provider that is no more", func(t *testing.T) {
+		s := base(t)
+		was := s.KafkaRevision()
+		fold(t, s, must(s.Link(day(1), "test", EndUnit(UnitEnd{Organisation: "974761076", On: day(4)})))...)
+		if all, _ := s.KafkaAccess(day(5)); all[0].Standing != Held || all[1].Standing != Held || s.KafkaRevision() == was {
+			t.Errorf("%v %v, at revision %d after %d", all[0].Standing, all[1].Standing, s.KafkaRevision(), was)
 		}
 	})
 	t.Run("one of two agreements is enough", func(t *testing.T) {

@@ -270,6 +270,11 @@ func (u *units) hashed() any {
 	return []any{u.ended, pairs, u.synced}
 }
 
+func (s *State) gone(n broker.OrgNumber) bool {
+	_, ended := s.units.ended[n]
+	return ended
+}
+
 func (s *State) partyEnded(a *broker.Agreement) bool {
 	_, ended := s.EndedParty(a)
 	return ended

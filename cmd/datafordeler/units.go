@@ -187,7 +187,8 @@ func unitsImport(ctx context.Context, std stdio, args []string) error {
 	if changed == 0 {
 		return nil
 	}
-	return n.reportBinding(ctx, std, rev, *wait)
+	unkept := n.keepKafkaAccess(ctx, std.out)
+	return errors.Join(unkept, n.reportBinding(ctx, std, rev, *wait))
 }
 
 // endsWith are the agreements in force of those who end.
