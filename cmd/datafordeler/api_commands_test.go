@@ -47,11 +47,14 @@ func (r *apiRig) call(ctx context.Context, token, method, path, body string, hea
 }
 
 // citizen is a token of somebody who is logged in.
-func (r *apiRig) citizen(person string) string {
-	return r.token(jwt.MapClaims{
+func (r *apiRig) citizen(person string) string { return r.token(r.citizenClaims(person)) }
+
+// citizenClaims are a good token's for a citizen.
+func (r *apiRig) citizenClaims(person string) jwt.MapClaims {
+	return jwt.MapClaims{
 		"iss": r.issuer + "citizens/", "aud": "innbygger", "acr": "idporten-loa-high", "pid": person,
 		"iat": time.Now().Unix(), "exp": time.Now().Add(9 * time.Minute).Unix(),
-	})
+	}
 }
 
 type commandAnswer struct {

@@ -272,6 +272,7 @@ var (
 		{"supplier without one", "820852982", "313876144", map[string]string{"mailbox": "kristiansand-barnehage", "agreement": "kristiansand-barnehage", "subscription": "kristiansand-barnehage"},
 			organisation},
 		{"auditor", "991825827", "", nil, append(slices.Clone(organisation), access.Audit, access.AuditSubject, access.Offer, access.BringConsents)},
+		{"operator", "315555558", "", nil, append(slices.Clone(organisation), access.Operate, access.Offer, access.BringConsents)},
 		{"organisation that is party to nothing", "889640782", "", nil, append(slices.Clone(organisation), access.Offer, access.BringConsents)},
 	}
 )
@@ -307,13 +308,13 @@ func TestDoors(t *testing.T) {
 			}
 			continue
 		}
-		known := o.action == access.Operate || slices.Contains(citizens, o.action)
+		known := slices.Contains(citizens, o.action)
 		for _, role := range roles {
 			token := r.token(r.claims(role.org, role.supplier))
 			may := slices.Contains(role.may, o.action) || slices.Contains(role.may, o.or)
 			// Its path names the agreement, which a supplier has to.
 			words := o.path == "/agreements/{agreement}/description" || strings.HasPrefix(o.path, "/agreements/{agreement}/obligations/")
-			may = may || words && role.name == "supplier with a delegation"
+			may = may || words && (role.name == "supplier with a delegation" || o.path == "/agreements/{agreement}/description" && role.name == "operator")
 			known = known || may
 			names := maps.Clone(none)
 			maps.Copy(names, role.names)
@@ -324,6 +325,9 @@ func TestDoors(t *testing.T) {
 			}
 			// Another's, and what there is not, read the same.
 			for what, names := range map[string]map[string]string{"another's": own, "nothing": none} {
+				if may && role.name == "operator" { // nothing that it operates is another's
+					continue
+				}
 				if strings.Contains(o.path, "{decision}") || strings.Contains(o.path, "{revision}") || o.path == "/deviations/{deviation}" || strings.Contains(o.path, "{need}") || strings.Contains(o.path, "{framework}") || slices.Contains(role.may, o.or) || !strings.Contains(o.path, "{") || maps.Equal(names, role.names) || what == "another's" && overlap(o.path, names, role.names) {
 					continue
 				}
@@ -333,10 +337,7 @@ func TestDoors(t *testing.T) {
 				}
 			}
 		}
-		citizen := r.token(jwt.MapClaims{
-			"iss": r.issuer + "citizens/", "aud": "innbygger", "acr": "idporten-loa-high", "pid": r.person,
-			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
-		})
+		citizen := r.citizen(r.person)
 		code, body := r.ask(o, own, citizen)
 		if refused := code == http.StatusForbidden; refused == slices.Contains(citizens, o.action) || code >= 500 || strings.Contains(body, r.person) {
 			t.Errorf("%s %s by a citizen: %d %s", o.method, o.path, code, body)
@@ -362,7 +363,7 @@ func overlap(path string, a, b map[string]string) bool {
 	return false
 }
 
-// badTokens are Oslo's, with one thing wrong each.
+// badTokens are Oslo's and a citizen's, with one thing wrong each.
 func (r *apiRig) badTokens() map[string]string {
 	good := func(edit func(jwt.MapClaims)) jwt.MapClaims {
 		c := r.claims("958935420", "")
@@ -371,6 +372,13 @@ func (r *apiRig) badTokens() map[string]string {
 	}
 	with := func(name string, v any) string { return r.token(good(func(c jwt.MapClaims) { c[name] = v })) }
 	without := func(name string) string { return r.token(good(func(c jwt.MapClaims) { delete(c, name) })) }
+	person := func(name string, v any) jwt.MapClaims {
+		c := r.citizenClaims(r.person)
+		if c[name] = v; v == nil {
+			delete(c, name)
+		}
+		return c
+	}
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		r.t.Fatal(err)
@@ -382,21 +390,34 @@ func (r *apiRig) badTokens() map[string]string {
 	same := good(func(jwt.MapClaims) {})
 	rs := jwt.SigningMethodRS256
 	return map[string]string{
-		"no token":                  "",
-		"rubbish":                   "abc",
-		"one that has ended":        with("exp", time.Now().Add(-time.Minute).Unix()),
-		"one that counts later":     with("nbf", time.Now().Add(time.Hour).Unix()),
-		"another audience":          with("aud", "https://another.example.no"),
-		"no audience":               without("aud"),
-		"another issuer":            with("iss", "https://another.example.no/"),
-		"alg none":                  r.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, same),
-		"HS256 with the public key": r.sign(jwt.SigningMethodHS256, public, nil, same),
-		"another's signature":       r.sign(rs, other, nil, same),
-		"an unknown kid":            r.sign(rs, r.key, map[string]any{"kid": "b"}, same),
-		"no kid":                    r.sign(rs, r.key, map[string]any{"kid": nil}, same),
-		"no consumer":               without("consumer"),
-		"no end":                    without("exp"),
-		"no scope of the broker's":  with("scope", "another:scope"),
+		"no token":                                   "",
+		"rubbish":                                    "abc",
+		"one that has ended":                         with("exp", time.Now().Add(-time.Minute).Unix()),
+		"one that counts later":                      with("nbf", time.Now().Add(time.Hour).Unix()),
+		"another audience":                           with("aud", "https://another.example.no"),
+		"no audience":                                without("aud"),
+		"another issuer":                             with("iss", "https://another.example.no/"),
+		"alg none":                                   r.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, same),
+		"HS256 with the public key":                  r.sign(jwt.SigningMethodHS256, public, nil, same),
+		"another's signature":                        r.sign(rs, other, nil, same),
+		"an unknown kid":                             r.sign(rs, r.key, map[string]any{"kid": "b"}, same),
+		"no kid":                                     r.sign(rs, r.key, map[string]any{"kid": nil}, same),
+		"no consumer":                                without("consumer"),
+		"no end":                                     without("exp"),
+		"no scope of the broker's":                   with("scope", "another:scope"),
+		"a citizen's that has ended":                 r.token(person("exp", time.Now().Add(-time.Minute).Unix())),
+		"a citizen's for another site":               r.token(person("aud", "https://deling.example.no")),
+		"a citizen's without a number":               r.token(person("pid", nil)),
+		"a citizen's with a number that is none":     r.token(person("pid", "12345678901")),
+		"a citizen's by too weak a login":            r.token(person("acr", "idporten-loa-low")),
+		"a citizen's without a login":                r.token(person("acr", nil)),
+		"a citizen's by an issuer of organisations":  r.token(person("iss", r.issuer)),
+		"a citizen's with alg none":                  r.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, person("acr", "idporten-loa-high")),
+		"a citizen's, HS256 with the public key":     r.sign(jwt.SigningMethodHS256, public, nil, person("acr", "idporten-loa-high")),
+		"a citizen's with an unknown kid":            r.sign(rs, r.key, map[string]any{"kid": "b"}, person("acr", "idporten-loa-high")),
+		"a citizen's without kid":                    r.sign(rs, r.key, map[string]any{"kid": nil}, person("acr", "idporten-loa-high")),
+		"a citizen's with another's signature":       r.sign(rs, other, nil, person("acr", "idporten-loa-high")),
+		"an organisation's by an issuer of citizens": with("iss", r.issuer+"citizens/"),
 		"a supplier without its source": r.token(func() jwt.MapClaims {
 			c := r.claims("958935420", "313876144")
 			delete(c, "delegation_source")
