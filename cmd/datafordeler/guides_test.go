@@ -23,12 +23,19 @@ func TestGuides(t *testing.T) {
 	if err != nil || len(guides) == 0 {
 		t.Fatalf("guides %v, %v", guides, err)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	// These take a party from nothing to its first record, and that is to be short.
 	most := map[string]int{"publish-records": 10, "receive-deliveries": 10, "look-up": 10}
 	for _, path := range guides {
 		name := strings.TrimSuffix(filepath.Base(path), ".md")
 		limit, short := most[name]
 		delete(most, name)
+		if !bytes.Contains(readme, []byte("docs/guides/"+name+".md")) {
+			t.Errorf("nobody finds %s: the README does not name it", name)
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(path)
