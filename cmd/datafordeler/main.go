@@ -56,6 +56,7 @@ func commands() []command {
 		devIDPCommand(),
 		kafkaCommand(),
 		configCommand(),
+		versionCommand(),
 	}
 }
 
@@ -93,6 +94,9 @@ func run(ctx context.Context, std stdio, args []string) int {
 		return exitOK
 	}
 	name, rest := args[0], args[1:]
+	if name == "--version" {
+		name = "version"
+	}
 	if name == "help" {
 		name, rest = args[1], []string{"--help"}
 	}
